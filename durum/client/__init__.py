@@ -1,0 +1,1 @@
+"""Calls from outside, and the router that silos use too. Import the modules, not this package."""

@@ -1,0 +1,152 @@
+"""Every setting with its unit and default, validated together. Knows no feature, only numbers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from durum import errors
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """How long silence may last before somebody acts. All times in seconds.
+
+    Args:
+        lease_s: L: a silo answers only this long after it sent its last successful renewal.
+        renew_s: pause between renewals.
+        store_timeout_s: an operation on the store that takes longer has failed.
+        holdoff_factor: who takes over from the dead waits this many leases, counted from first
+            seeing its last heartbeat. Above 1, for clocks that run at different rates.
+        stall_factor: a heartbeat that stood still for this many leases condemns its silo by one vote.
+        fast_failover: skip the hold-off where a process is known to be gone.
+    """
+
+    lease_s: float = 6.0
+    renew_s: float = 2.0
+    store_timeout_s: float = 1.5
+    holdoff_factor: float = 1.05
+    stall_factor: float = 1.25
+    fast_failover: bool = True
+
+
+class Probing(msgspec.Struct, frozen=True, kw_only=True):
+    """How silos watch each other. All times in seconds.
+
+    Args:
+        poll_s: pause between looks at the membership table.
+        probe_s: pause between probes, and how long each waits for its answer.
+        misses: probes in a row without an answer before a silo votes.
+        votes: votes that declare a silo dead; one where fewer than three are left.
+        vote_life_s: a vote older than this does not count.
+        targets: how many others each silo probes, chosen along a ring of silos.
+        helpers: how many are asked to probe on one's behalf before a vote.
+        prune_s: rows of the dead older than this are removed.
+    """
+
+    poll_s: float = 1.0
+    probe_s: float = 1.0
+    misses: int = 5
+    votes: int = 2
+    vote_life_s: float = 60.0
+    targets: int = 3
+    helpers: int = 2
+    prune_s: float = 3600.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on everything that could grow.
+
+    Args:
+        call_timeout_s: deadline of a call that names none.
+        forward_hops: how often a call may be told to go elsewhere before it waits.
+        mailbox_calls: calls waiting before one grain.
+        silo_calls: calls waiting or running in one silo.
+        silo_bytes: bytes of arguments waiting or running in one silo.
+        frame_bytes: one frame on the wire; also the largest argument or result.
+        state_bytes: one grain's encoded state.
+        handshake_s: how long a stranger may take to introduce itself.
+        connections: open connections of one silo.
+        idle_after_s: activations unused this long are collected.
+        drain_timeout_s: how long running turns may take once a silo leaves.
+        replies_kept: remembered replies of one grain; at this many, new keyed calls are refused.
+        reply_bodies_kept: of those, how many keep the reply itself.
+        reply_window_s: how long a remembered reply is kept.
+    """
+
+    call_timeout_s: float = 30.0
+    forward_hops: int = 2
+    mailbox_calls: int = 1_000
+    silo_calls: int = 20_000
+    silo_bytes: int = 256 * 1024 * 1024
+    frame_bytes: int = 4 * 1024 * 1024
+    state_bytes: int = 8 * 1024 * 1024
+    handshake_s: float = 3.0
+    connections: int = 10_000
+    idle_after_s: float = 900.0
+    drain_timeout_s: float = 20.0
+    replies_kept: int = 10_000
+    reply_bodies_kept: int = 64
+    reply_window_s: float = 86_400.0
+
+
+class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a silo's settings.
+
+    Args:
+        lease: see Lease.
+        probing: see Probing.
+        limits: see Limits.
+        partitions: P of a service that this process creates; an existing one keeps its own.
+        weight: this silo's share of partitions relative to the others.
+        roles: names that placement may ask for.
+        check_read_only: compare the state after each read_only turn, and raise if it changed.
+        loop_blocked_s: user code that holds the loop longer is logged with its stack.
+    """
+
+    lease: Lease = Lease()
+    probing: Probing = Probing()
+    limits: Limits = Limits()
+    partitions: int = 1024
+    weight: float = 1.0
+    roles: tuple[str, ...] = ()
+    check_read_only: bool = False
+    loop_blocked_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse settings that together break a promise.
+
+        Raises:
+            ConfigError: naming the settings and what must hold.
+        """
+        lease, probing, limits = self.lease, self.probing, self.limits
+        for section in (lease, probing, limits):
+            for name in section.__struct_fields__:
+                value = getattr(section, name)
+                if not isinstance(value, bool) and value <= 0:
+                    raise errors.ConfigError(f"{name} is {value}; it must be above 0.")
+        rules = (
+            (
+                lease.renew_s + lease.store_timeout_s < lease.lease_s,
+                "renew_s + store_timeout_s must be below lease_s, or one slow renewal ends the lease",
+            ),
+            (
+                lease.holdoff_factor >= 1.02,
+                "holdoff_factor must be at least 1.02: clocks may differ by 2 %",
+            ),
+            (
+                lease.stall_factor > lease.holdoff_factor,
+                "stall_factor must be above holdoff_factor: a stalled silo has to have fenced itself",
+            ),
+            (
+                probing.misses * probing.probe_s >= 2 * lease.renew_s,
+                "misses x probe_s must be at least 2 x renew_s, or short stalls evict",
+            ),
+            (
+                probing.vote_life_s > 2 * probing.misses * probing.probe_s,
+                "vote_life_s must exceed 2 x misses x probe_s, or votes never meet",
+            ),
+            (1 <= self.partitions <= 65_534, "partitions must be 1 to 65534"),
+            (self.weight >= 0, "weight must be 0 or more"),
+        )
+        broken = [text for holds, text in rules if not holds]
+        if broken:
+            raise errors.ConfigError("; ".join(broken) + ".")

@@ -1,0 +1,1 @@
+"""What users write against. Import the modules, not this package."""

@@ -1,0 +1,1 @@
+"""Who owns what. Import the modules, not this package."""

@@ -1,0 +1,1 @@
+"""The host of grains. Import the modules, not this package."""

@@ -1,0 +1,1 @@
+"""What is durable. Import the modules, not this package."""

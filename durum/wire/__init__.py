@@ -1,0 +1,1 @@
+"""Bytes, links, and who may connect. Import the modules, not this package."""
