@@ -1,0 +1,120 @@
+"""Durable virtual actors. Owns the names that users import; each is loaded when first asked for.
+
+Inside Durum nothing imports from here: a module says where its names live. What is listed in
+`__all__` is public, is written down in tests/shape/public_api.txt, and changes only on purpose.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+__version__ = "0.1.0"
+
+# Type checkers read these lines, Python does not: `import durum` has to stay cheap, since the
+# command line's --help, and whoever only wants an error class, would pay for the whole house.
+if TYPE_CHECKING:
+    from durum.client.client import Cluster, connect
+    from durum.config import Lease, Limits, Probing, SiloConfig
+    from durum.errors import (
+        ArgumentError,
+        CallError,
+        CallTimeout,
+        ClusterError,
+        CommitFailed,
+        ConfigError,
+        DataLoss,
+        Deadlock,
+        DeclaredDead,
+        DidRun,
+        DurumBug,
+        DurumError,
+        IncompatibleSilo,
+        NoSilo,
+        NoSuchKind,
+        NoSuchMethod,
+        NotAuthorized,
+        NotServing,
+        Overloaded,
+        Rejected,
+        RemoteError,
+        ReplyForgotten,
+        ShuttingDown,
+        SiloLost,
+        StoreError,
+        StoreUnavailable,
+        Superseded,
+    )
+    from durum.grains.actor import Actor, read_only
+    from durum.grains.reference import options
+    from durum.grains.state import field
+    from durum.silo.silo import Silo
+
+__all__ = [
+    "Actor",
+    "ArgumentError",
+    "CallError",
+    "CallTimeout",
+    "Cluster",
+    "ClusterError",
+    "CommitFailed",
+    "ConfigError",
+    "DataLoss",
+    "Deadlock",
+    "DeclaredDead",
+    "DidRun",
+    "DurumBug",
+    "DurumError",
+    "IncompatibleSilo",
+    "Lease",
+    "Limits",
+    "NoSilo",
+    "NoSuchKind",
+    "NoSuchMethod",
+    "NotAuthorized",
+    "NotServing",
+    "Overloaded",
+    "Probing",
+    "Rejected",
+    "RemoteError",
+    "ReplyForgotten",
+    "ShuttingDown",
+    "Silo",
+    "SiloConfig",
+    "SiloLost",
+    "StoreError",
+    "StoreUnavailable",
+    "Superseded",
+    "connect",
+    "field",
+    "options",
+    "read_only",
+]
+
+_ELSEWHERE: Final = {
+    "Actor": "durum.grains.actor",
+    "Cluster": "durum.client.client",
+    "Lease": "durum.config",
+    "Limits": "durum.config",
+    "Probing": "durum.config",
+    "Silo": "durum.silo.silo",
+    "SiloConfig": "durum.config",
+    "connect": "durum.client.client",
+    "field": "durum.grains.state",
+    "options": "durum.grains.reference",
+    "read_only": "durum.grains.actor",
+}
+"""Where a public name lives; those not listed are in durum.errors."""
+
+# Hidden from type checkers, who would otherwise accept any name at all.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'durum' has no attribute {name!r}")
+        value = getattr(import_module(_ELSEWHERE.get(name, "durum.errors")), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])

@@ -1,0 +1,88 @@
+"""The durum command. Owns the list of commands and how each may end; knows what none of them does.
+
+A command's module is imported when that command runs: --help has to answer in under 100 ms.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+import durum
+from durum import errors
+from durum.cli import exits
+
+_COMMANDS: Final = {
+    "demo": "Watch three silos serve a shop while one of them is killed.",
+    "dev": "Run one silo for development, on a store in ./.durum.",
+    "init": "Create a service's data in a store.",
+    "silo": "Run one silo of a cluster.",
+    "ps": "List a cluster's silos.",
+    "call": "Call one method of one actor.",
+}
+"""In the order in which a newcomer meets them; each sentence is the first of the command's help."""
+
+
+class _Commands(click.Group):
+    """Commands that are listed without being imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = import_module(f"durum.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - our own modules
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with durum demo, then durum dev yourfile.py. durum COMMAND --help tells more.",
+)
+@click.version_option(durum.__version__, prog_name="durum", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Durable virtual actors for Python."""
+
+
+def main() -> NoReturn:
+    """Run the command line; each way to end has its exit code and no traceback of ours."""
+    try:
+        code = cli.main(prog_name="durum", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except errors.DurumBug:
+        raise
+    except errors.DurumError as exc:
+        say_failed(exc)
+        sys.exit(exits.of(exc))
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(exits.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. Python would complain once more at exit.
+        sys.stdout = None
+        sys.exit(exits.CLEAN)
+    sys.exit(code if isinstance(code, int) else exits.CLEAN)
+
+
+def say_failed(error: errors.DurumError) -> None:
+    """Tell a person on standard error what went wrong. The message itself says what to do."""
+    click.echo(click.style(f"{type(error).__name__}: ", fg="red", bold=True) + str(error), err=True)
