@@ -1,0 +1,82 @@
+"""Opens the store that a URL names. Knows the forms of URLs; the stores know the rest."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from durum import errors
+from durum.clock import Clock
+from durum.ids import Entropy
+from durum.store import sqlite
+from durum.store.protocol import Store
+
+DEFAULT: Final = "sqlite:///./.durum/dev.db"
+"""Where a project's data lies if nobody says otherwise."""
+
+FORMS: Final = (
+    "sqlite:///PATH, memory:, memory:NAME, redis://[USER:PASSWORD@]HOST[:PORT][/DB], "
+    "or unix:///SOCKET[?db=DB]"
+)
+
+
+async def open_store(  # noqa: PLR0913 - ports and settings, all named
+    url: str,
+    *,
+    cluster: str,
+    clock: Clock,
+    entropy: Entropy,
+    store_timeout_s: float = 1.5,
+    threads: bool = True,
+) -> Store:
+    """Open a store.
+
+    Args:
+        url: `sqlite:///relative`, `sqlite:////absolute`, `memory:`, `memory:NAME`, `redis://...`,
+            or `unix://...`.
+        cluster: the service's name.
+        clock: the process's clock.
+        entropy: for jitter.
+        store_timeout_s: an operation that takes longer ends in StoreUnavailable.
+        threads: False makes the embedded store do everything at once on the caller's thread; for
+            virtual time.
+
+    Raises:
+        ConfigError: the URL is none of these, or the store belongs to something else.
+        StoreUnavailable: it cannot be reached.
+        DataLoss: it is damaged.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory" and not rest.startswith("/"):
+        return await sqlite.open_memory(
+            rest,
+            cluster=cluster,
+            clock=clock,
+            entropy=entropy,
+            store_timeout_s=store_timeout_s,
+            threads=threads,
+        )
+    if scheme == "sqlite":
+        path = rest.removeprefix("///")
+        if not rest.startswith("///") or not path or "?" in path:
+            raise errors.ConfigError(
+                f"{url!r}: write sqlite:///shop.db for a file beside the working directory, "
+                "sqlite:////var/lib/shop.db for an absolute path."
+            )
+        return await sqlite.open_file(
+            path,
+            cluster=cluster,
+            clock=clock,
+            entropy=entropy,
+            store_timeout_s=store_timeout_s,
+            threads=threads,
+        )
+    if scheme in ("redis", "unix"):
+        # Loaded here: whoever stays on SQLite does not wait for it.
+        redis = importlib.import_module("durum.store.redis")
+        store: Store = await redis.open_redis(
+            url, cluster=cluster, clock=clock, entropy=entropy, store_timeout_s=store_timeout_s
+        )
+        return store
+    shown = url.rpartition("@")[2]
+    raise errors.ConfigError(f"{shown!r} names no store. Write {FORMS}.")
