@@ -1,0 +1,71 @@
+"""`durum dev`: one silo on a store in ./.durum, for whoever writes actors. Owns its defaults."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Final
+
+import click
+
+from durum.cli import app as apps
+from durum.cli import hosting, init, logs, loops, settings
+from durum.config import SiloConfig
+from durum.ids import Address, split_address
+from durum.silo.silo import Silo
+from durum.store import urls
+
+PREFERRED: Final = Address("127.0.0.1:7600")
+
+
+@click.command("dev")
+@click.argument("app")
+@click.option("--store", default=urls.DEFAULT, show_default=True, metavar="URL")
+@settings.cluster
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help=f"Where to accept connections.  [default: {PREFERRED}, or a free port if it is taken]",
+)
+@settings.logs
+def command(
+    *, app: str, store: str, cluster: str, listen: str | None, log_format: str, log_level: str
+) -> None:
+    """Run one silo for development, on a store in ./.durum.
+
+    APP is a file (hello.py), a module, or module:name. The store is created when it is missing,
+    and stays: what your actors remember is there at the next start. Methods marked @read_only are
+    checked to change nothing. Run it twice, and the two silos share the work.
+
+    \b
+    Examples:
+      durum dev hello.py
+      durum call Greeter bob hello Ann        (in another terminal)
+    """
+    logs.configure(log_format, log_level)
+    kinds = apps.load_kinds(app)
+    loops.run(_develop(kinds, store, cluster, listen or _free_address()))
+
+
+async def _develop(kinds: list[type], store: str, cluster: str, listen: str) -> None:
+    await init.create(store, cluster=cluster)
+    silo = Silo(
+        kinds=kinds,
+        store=store,
+        cluster=cluster,
+        listen=listen,
+        accept_volatile_store=True,
+        config=SiloConfig(check_read_only=True),
+    )
+    await hosting.host(silo)
+
+
+def _free_address() -> str:
+    host, port = split_address(PREFERRED)
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return f"{host}:0"
+    return PREFERRED

@@ -1,0 +1,77 @@
+"""One silo as one process: its first line, its signals, its end. Owns them; the silo does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Final
+
+import click
+
+from durum.silo.silo import Silo
+
+PARENT_LOOK_S: Final = 1.0
+
+
+async def host(silo: Silo, *, unsafe: tuple[str, ...] = (), with_parent: bool = False) -> None:
+    """Run a silo until it is told to stop, or must.
+
+    SIGTERM and SIGINT let it drain and hand over; a second one ends the process at once.
+
+    Args:
+        silo: not started yet.
+        unsafe: settings that this command line knows to be unsafe, in words.
+        with_parent: stop, as if told to, when the process that started this one is gone.
+
+    Raises:
+        DeclaredDead, StoreError, ConfigError, IncompatibleSilo: it could not start, or had to stop.
+    """
+    loop = asyncio.get_running_loop()
+    stop = _Stop(silo)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.signalled, number)
+    async with silo, asyncio.TaskGroup() as tasks:
+        click.echo(json.dumps(describe(silo, unsafe)))
+        watch = tasks.create_task(_watch_parent(silo), name="watch parent") if with_parent else None
+        await silo.run()
+        if watch is not None:
+            watch.cancel()
+
+
+class _Stop:
+    """What a signal does: first a request, then an order."""
+
+    def __init__(self, silo: Silo) -> None:
+        self._silo = silo
+        self._asked = False
+
+    def signalled(self, number: signal.Signals) -> None:
+        if self._asked:
+            # As if nothing had caught it: whoever waits for us sees which signal it was.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._asked = True
+        self._silo.stop()
+
+
+async def _watch_parent(silo: Silo) -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - nobody can set an event for us
+        await asyncio.sleep(PARENT_LOOK_S)
+    silo.stop()
+
+
+def describe(silo: Silo, unsafe: tuple[str, ...]) -> dict[str, object]:
+    """The first line: who this is, where, on what, and what is unsafe about it."""
+    return {
+        "pid": os.getpid(),
+        "silo": silo.id,
+        "address": silo.address,
+        "cluster": silo.cluster,
+        "store": silo.store_url,
+        "durability": silo.durability.level.name,
+        "unsafe": [*unsafe, *silo.durability.unsafe, *silo.durability.warnings],
+        "kinds": sorted(silo.kinds),
+    }

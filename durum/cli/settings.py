@@ -1,0 +1,105 @@
+"""Options that several commands share: which store, which cluster, which secret. Runs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from durum import errors
+from durum.store import urls
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SECRET_LIMIT_BYTES: Final = 4096
+
+store = click.option(
+    "--store",
+    default=urls.DEFAULT,
+    show_default=True,
+    envvar="DURUM_STORE",
+    show_envvar=True,
+    metavar="URL",
+    help=f"Where data lives: {urls.FORMS}.",
+)
+
+cluster = click.option(
+    "--cluster",
+    default="default",
+    show_default=True,
+    envvar="DURUM_CLUSTER",
+    show_envvar=True,
+    metavar="NAME",
+    help="The service's name. Several may share a Redis.",
+)
+
+_secret_file = click.option(
+    "--secret-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DURUM_SECRET_FILE",
+    show_envvar=True,
+    help="A file with the cluster's secret. Without it, the variable DURUM_SECRET is used.",
+)
+
+
+def secret(command: Command) -> Command:
+    """Add --secret-file. The secret itself is never an argument: those are seen by every user."""
+    return _secret_file(command)
+
+
+def logs(command: Command) -> Command:
+    """Add --log-format and --log-level."""
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        envvar="DURUM_LOG_FORMAT",
+        help="Form of the log on standard error.",
+    )
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        envvar="DURUM_LOG_LEVEL",
+    )
+    return form(level(command))
+
+
+def read_secret(path: Path | None) -> str | None:
+    """The cluster's secret, from the file, else from DURUM_SECRET, else None.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no secret.
+    """
+    if path is None:
+        return os.environ.get("DURUM_SECRET") or None
+    try:
+        text = path.read_bytes()[: SECRET_LIMIT_BYTES + 1].decode().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise errors.ConfigError(f"--secret-file {path} cannot be read: {reason}.") from exc
+    if not text or len(text) > SECRET_LIMIT_BYTES:
+        raise errors.ConfigError(
+            f"--secret-file {path} must hold one secret of 1 to {SECRET_LIMIT_BYTES} bytes."
+            " Make one with: openssl rand -hex 32"
+        )
+    return text
+
+
+def refuse_missing_file(url: str) -> None:
+    """Refuse an embedded store that is not there: looking must not create it.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).is_file():
+        raise errors.ConfigError(
+            f"there is no store at {path}. Start one with: durum dev APP, or name another with"
+            " --store (or the variable DURUM_STORE)."
+        )

@@ -1,0 +1,87 @@
+"""`durum silo`: one silo of a cluster, for production. Owns its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from durum.cli import app as apps
+from durum.cli import hosting, logs, loops, settings
+from durum.silo.silo import Silo
+
+
+@click.command("silo")
+@click.argument("app")
+@settings.store
+@settings.cluster
+@click.option(
+    "--listen",
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to accept connections; port 0 takes a free one.",
+)
+@click.option(
+    "--advertise",
+    metavar="HOST:PORT",
+    help="Where others reach this silo, if that is not the address it listens on.",
+)
+@settings.secret
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Accept anybody who can connect: no secret although the address is not loopback.",
+)
+@click.option(
+    "--accept-volatile-store",
+    is_flag=True,
+    help="Serve on a store that keeps nothing when it stops.",
+)
+@settings.logs
+@click.option("--stop-with-parent", is_flag=True, hidden=True)
+def command(
+    *,
+    app: str,
+    store: str,
+    cluster: str,
+    listen: str,
+    advertise: str | None,
+    secret_file: Path | None,
+    insecure: bool,
+    accept_volatile_store: bool,
+    log_format: str,
+    log_level: str,
+    stop_with_parent: bool,
+) -> None:
+    """Run one silo of a cluster.
+
+    APP is what it serves: a file (shop.py), a module (shop.grains), or one name in a module
+    (shop.grains:KINDS). Every Actor class that it defines or imports by name is hosted.
+
+    The first line on standard output is one JSON object: pid, silo id, address, durability level,
+    and every unsafe setting. Logs go to standard error.
+
+    SIGTERM drains and hands over, a second one stops at once. Exit codes: 0 clean; 70 declared
+    dead by the others, start it again; 75 the store does not answer or has lost data; 78 wrong or
+    unsafe configuration.
+
+    \b
+    Examples:
+      durum silo shop.py
+      durum silo shop.grains --store redis://redis.internal:6379/0 --cluster shop \\
+          --listen 0.0.0.0:7600 --advertise 10.0.0.7:7600 --secret-file /run/secrets/durum
+    """
+    logs.configure(log_format, log_level)
+    kinds = apps.load_kinds(app)
+    silo = Silo(
+        kinds=kinds,
+        store=store,
+        cluster=cluster,
+        listen=listen,
+        advertise=advertise,
+        secret=settings.read_secret(secret_file),
+        insecure=insecure,
+        accept_volatile_store=accept_volatile_store,
+    )
+    loops.run(hosting.host(silo, with_parent=stop_with_parent))
