@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 import msgspec
 
 from durum import errors
@@ -65,6 +68,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         state_bytes: one grain's encoded state.
         handshake_s: how long a stranger may take to introduce itself.
         connections: open connections of one silo.
+        unread_bytes: written to a connection and not read by the other side; beyond it, nothing is
+            read from that side either.
+        unread_s: the other side is cut off once it reads nothing for so long beyond that.
         idle_after_s: activations unused this long are collected.
         drain_timeout_s: how long running turns may take once a silo leaves.
         replies_kept: remembered replies of one grain; at this many, new keyed calls are refused.
@@ -81,6 +87,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int = 8 * 1024 * 1024
     handshake_s: float = 3.0
     connections: int = 10_000
+    unread_bytes: int = 64 * 1024 * 1024
+    unread_s: float = 10.0
     idle_after_s: float = 900.0
     drain_timeout_s: float = 20.0
     replies_kept: int = 10_000
@@ -150,3 +158,15 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):
         broken = [text for holds, text in rules if not holds]
         if broken:
             raise errors.ConfigError("; ".join(broken) + ".")
+
+
+def secrets_of(secret: str | bytes | Sequence[str | bytes] | None) -> tuple[bytes, ...]:
+    """The cluster secrets to use, best first.
+
+    Args:
+        secret: one, or two during a rotation; None takes DURUM_SECRET from the environment, if set.
+    """
+    if secret is None:
+        secret = os.environ.get("DURUM_SECRET", "")
+    given = (secret,) if isinstance(secret, str | bytes) else tuple(secret)
+    return tuple(one.encode() if isinstance(one, str) else one for one in given if one)
