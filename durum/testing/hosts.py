@@ -4,7 +4,7 @@ neither loop nor network.
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Final
 
 WORLD: Final = ""
@@ -26,6 +26,13 @@ def of(context: Context) -> str:
 def context(host: str) -> Context:
     """A fresh context of a host. Processes share no context variables, so it has no other ones."""
     made = Context()
+    made.run(_HOST.set, host)
+    return made
+
+
+def adopt(host: str) -> Context:
+    """A copy of the running context that belongs to a host, for what it starts or is called back by."""
+    made = copy_context()
     made.run(_HOST.set, host)
     return made
 
