@@ -1,0 +1,60 @@
+"""The documentation says what is so: its programs run, its commands print what it shows, its links lead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import pages
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "durum/demo/README.md")
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def anchors(path: Path) -> set[str]:
+    """The fragments that a page's headings answer to, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    """A tutorial that fails at its third command loses its reader for ever."""
+    with pages.Reader(tmp_path) as reader:
+        for step in pages.steps(page.read_text()):
+            reader.do(step)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_links_to_what_exists(page: Path) -> None:
+    """A promise whose link is dead is not a promise."""
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, fragment = target.partition("#")
+        path = (page.parent / file) if file else page
+        if not path.exists() or (fragment and fragment not in anchors(path)):
+            dead.append(target)
+    assert not dead
+
+
+def test_guarantees_name_tests_that_exist() -> None:
+    """Each promise is held by tests; a name that leads nowhere hides that none does."""
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    missing = []
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text):
+        path = ROOT / file
+        if not path.is_file() or f"def {test}(" not in path.read_text():
+            missing.append(f"{file}::{test}")
+    assert not missing

@@ -1,0 +1,78 @@
+"""What users can import, and what they can say to it, changes only on purpose."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import durum
+from durum import errors
+from tests.support import accepted
+
+
+def _signature(value: object) -> str:
+    try:
+        return str(inspect.signature(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return ""
+
+
+def _members(cls: type) -> Iterator[str]:
+    for name in sorted(vars(cls)):
+        if name.startswith("_"):
+            continue
+        member = inspect.getattr_static(cls, name)
+        callable_ = getattr(member, "__func__", member)
+        shown = _signature(callable_) if inspect.isroutine(callable_) else ""
+        yield f"  {name}{shown}"
+
+
+def _described() -> Iterator[str]:
+    for name in sorted(durum.__all__):
+        value = getattr(durum, name)
+        if inspect.isclass(value):
+            bases = ", ".join(base.__name__ for base in value.__bases__)
+            yield f"class {name}({bases})"
+            yield from _members(value)
+        else:
+            yield f"{name}{_signature(value)}"
+
+
+def test_public_api_is_what_was_decided() -> None:
+    """Users build on every name and parameter here; losing one breaks them."""
+    accepted.check("public_api.txt", list(_described()))
+
+
+def test_every_error_is_public() -> None:
+    """An error that cannot be imported cannot be caught by name."""
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
+    assert raised <= set(durum.__all__)
+
+
+def test_dir_lists_public_names() -> None:
+    """Completion in a shell works on dir(), before anything was loaded."""
+    assert set(durum.__all__) <= set(dir(durum))
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    """hasattr, pickling and star imports rely on it."""
+    assert not hasattr(durum, "Aktor")
+
+
+def test_importing_durum_loads_nothing_heavy() -> None:
+    """The command line's --help, and whoever wants one error class, must not pay for the house."""
+    program = (
+        "import sys, durum; durum.Overloaded;"
+        "print(*sorted({'asyncio', 'click', 'hiredis', 'msgspec', 'redis', 'rich', 'sqlite3',"
+        " 'uhashring', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split() == []
