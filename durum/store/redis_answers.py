@@ -1,0 +1,139 @@
+"""What the scripts' answers mean. Turns replies into values and typed errors; asks nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from durum import errors
+from durum.ids import SiloId, Token
+from durum.store import rows
+from durum.store.protocol import Beat, Committed, Owner, Record, TableRead
+from durum.views import View
+
+_NO_OWNER: Final = -1
+_OTHER_TOKEN: Final = -2
+
+
+def as_it_is(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle with the plain reply."""
+    future.set_result(reply)
+
+
+def finish_commit(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a commit."""
+    if type(reply) is list:
+        future.set_result(Committed(reply[0], reply[1]))
+    else:
+        future.set_exception(_refusal(reply))
+
+
+def finish_load(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a load."""
+    if type(reply) is list:
+        future.set_result(Record(version=int(reply[0] or 0), state=reply[1]))
+    else:
+        future.set_exception(_refusal(reply))
+
+
+def finish_replies(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a read of remembered replies."""
+    if type(reply) is list:
+        future.set_result(dict(zip(reply[::2], reply[1::2], strict=True)))
+    else:
+        future.set_exception(_refusal(reply))
+
+
+def finish_verify(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a verification."""
+    if reply == 1:
+        future.set_result(None)
+    else:
+        future.set_exception(_refusal(reply))
+
+
+def _refusal(code: Any) -> errors.DurumError:
+    if code == _NO_OWNER:
+        return errors.DataLoss(
+            "the partition has no owner record, though its service was created with one. Nothing "
+            "was changed. Restore the store from a backup."
+        )
+    if code == _OTHER_TOKEN:
+        return errors.Superseded(
+            "the partition has been taken over; the operation changed nothing."
+        )
+    return errors.Superseded("the grain is at another version; the operation changed nothing.")
+
+
+def other_genesis(mark: str) -> errors.DataLoss:
+    """The store is empty, or another service's."""
+    return errors.DataLoss(
+        f"the store does not hold service {mark} (any more). Nothing is built upon it. Restore the "
+        "store, or point the silos at the right one."
+    )
+
+
+def identity(run_id: str, replication: bytes) -> str:
+    """Which process answers, in which role, with which line of history."""
+    fields = dict(line.split(":", 1) for line in replication.decode().splitlines() if ":" in line)
+    # The replication id changes with each promotion, so a server that was demoted and promoted
+    # again between two looks does not pass for itself.
+    return f"{run_id}:{fields.get('role', '')}:{fields.get('master_replid', '')}"
+
+
+def _time(reply: list[bytes]) -> float:
+    return int(reply[0]) + int(reply[1]) / 1_000_000
+
+
+def table(reply: Any, mark: str, who: str) -> TableRead:
+    """Read the whole membership table."""
+    if type(reply) is not list:
+        raise other_genesis(mark)
+    fields, time = reply
+    by_name: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
+    silos = sorted(name[2:] for name in by_name if name.startswith(b"s:"))
+    return TableRead(
+        view=View(
+            version=int(by_name[b"v"]),
+            rows=tuple(rows.decode(by_name[b"s:" + silo]) for silo in silos),
+        ),
+        heartbeats={SiloId(silo.decode()): int(by_name.get(b"h:" + silo, b"0")) for silo in silos},
+        time=_time(time),
+        identity=who,
+    )
+
+
+def beat(reply: Any, mark: str, silo: SiloId, who: str) -> Beat:
+    """Read the answer to a renewal."""
+    if reply == _OTHER_TOKEN:
+        raise errors.DataLoss(
+            f"{silo} has no row in the membership table. It was removed long after its death, or "
+            "the store has lost it."
+        )
+    if type(reply) is not list:
+        raise other_genesis(mark)
+    letter, heartbeat, version, time = reply
+    return Beat(
+        status=rows.status_of(letter),
+        heartbeat=heartbeat,
+        version=version,
+        time=_time(time),
+        identity=who,
+    )
+
+
+def owner(partition: int, reply: Any) -> Owner:
+    """Read an owner record."""
+    if type(reply) is not list:
+        raise errors.DataLoss(
+            f"partition {partition} has no owner record of this service. Nothing was changed. "
+            "Restore the store from a backup."
+        )
+    silo, epoch, token, commits = reply
+    return Owner(
+        partition=partition,
+        silo=SiloId(silo.decode()) if silo else None,
+        epoch=int(epoch),
+        token=Token(token),
+        commits=int(commits),
+    )

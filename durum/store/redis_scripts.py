@@ -1,0 +1,53 @@
+"""The Lua scripts, as text and as the hash that the server knows them by. Knows no connection."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+from typing import Final
+
+_NAMES: Final = (
+    "commit",
+    "load",
+    "raise",
+    "replies",
+    "verify",
+    "take",
+    "own",
+    "create",
+    "ready",
+    "table",
+    "row",
+    "beat",
+)
+_INCLUDE: Final = "--#include fence\n"
+
+
+class Script:
+    """One script.
+
+    Args:
+        name: its file's name, without the ending.
+        text: what the server runs.
+    """
+
+    __slots__ = ("name", "sha", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        # Redis names scripts by SHA-1; nothing depends on its strength.
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def read_script(name: str) -> str:
+    """The text of a script, with what it includes put in."""
+    folder = importlib.resources.files("durum.store") / "scripts"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    fence = (folder / "fence.lua").read_text(encoding="utf-8")
+    return text.replace(_INCLUDE, fence)
+
+
+def read_scripts() -> dict[str, Script]:
+    """All scripts by name."""
+    return {name: Script(name, read_script(name)) for name in _NAMES}

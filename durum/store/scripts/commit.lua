@@ -1,0 +1,27 @@
+-- Makes a turn's effects true. Lua has no undo: all reads and checks stand above all writes.
+-- KEYS: owner record, grain[, remembered replies]
+-- ARGV: token, commit id, version, next version, '1' with a new state, state
+--       [, number to forget, keys to forget..., key, reply, ...]
+-- Returns {version, commits}, or -1 no owner record, -2 other token, -3 other version.
+local grain = redis.call('HMGET', KEYS[2], 'v', 'i')
+local last = grain[2]
+if last and string.sub(last, 1, 16) == ARGV[2] then
+  local version, commits = string.match(last, '^(%d+) (%d+)$', 17)
+  return {tonumber(version), tonumber(commits)}
+end
+--#include fence
+if (grain[1] or '0') ~= ARGV[3] then return -3 end -- VERSION
+if KEYS[3] then redis.call('HLEN', KEYS[3]) end -- fails here, not between writes, if it is no hash
+local commits = redis.call('HINCRBY', KEYS[1], 'c', 1)
+local answer = ARGV[2] .. ARGV[4] .. ' ' .. commits
+if ARGV[5] == '1' then
+  redis.call('HSET', KEYS[2], 'v', ARGV[4], 'i', answer, 'd', ARGV[6])
+else
+  redis.call('HSET', KEYS[2], 'v', ARGV[4], 'i', answer)
+end
+if KEYS[3] then
+  local first = 8 + tonumber(ARGV[7])
+  for i = 8, first - 1 do redis.call('HDEL', KEYS[3], ARGV[i]) end
+  for i = first, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+end
+return {tonumber(ARGV[4]), commits}

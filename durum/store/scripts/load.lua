@@ -1,0 +1,4 @@
+-- Reads a grain. KEYS: owner record, grain. ARGV: token.
+-- Returns {version, state}, or -1 no owner record, -2 other token.
+--#include fence
+return redis.call('HMGET', KEYS[2], 'v', 'd')
