@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -13,8 +12,6 @@ from durum import errors
 from durum.store import urls
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-SECRET_LIMIT_BYTES: Final = 4096
 
 store = click.option(
     "--store",
@@ -70,25 +67,25 @@ def logs(command: Command) -> Command:
     return form(level(command))
 
 
-def read_secret(path: Path | None) -> str | None:
-    """The cluster's secret, from the file, else from DURUM_SECRET, else None.
+def read_secret(path: Path | None) -> list[str] | None:
+    """The cluster's secrets from the file, the one to use first; None leaves it to DURUM_SECRET.
 
     Raises:
         ConfigError: the file cannot be read, or holds no secret.
     """
     if path is None:
-        return os.environ.get("DURUM_SECRET") or None
+        return None
     try:
-        text = path.read_bytes()[: SECRET_LIMIT_BYTES + 1].decode().strip()
+        lines = path.read_text().split()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
         raise errors.ConfigError(f"--secret-file {path} cannot be read: {reason}.") from exc
-    if not text or len(text) > SECRET_LIMIT_BYTES:
+    if not 1 <= len(lines) <= 2:
         raise errors.ConfigError(
-            f"--secret-file {path} must hold one secret of 1 to {SECRET_LIMIT_BYTES} bytes."
-            " Make one with: openssl rand -hex 32"
+            f"--secret-file {path} has {len(lines)} lines; it must hold the secret alone, or, while it"
+            " is being changed, the new one and the old one. Make one with: openssl rand -hex 32"
         )
-    return text
+    return lines
 
 
 def refuse_missing_file(url: str) -> None:
