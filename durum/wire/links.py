@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -14,25 +13,13 @@ from durum.ids import Address, split_address
 from durum.telemetry import Log
 from durum.wire.connection import Connection, Handler
 from durum.wire.handshake import Introduction, Side
+from durum.wire.messages import AnyMessage
 from durum.wire.network import Listener, Network
+from durum.wire.statistics import ServerStatistics
 
 _log: Final = Log("durum.links")
 _LOG_EVERY_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStatistics:
-    """A server's counters at one moment.
-
-    Args:
-        connections: open now, strangers included.
-        accepted: that passed the handshake, since the start.
-        turned_away: that did not, since the start.
-    """
-
-    connections: int
-    accepted: int
-    turned_away: int
+_UNKNOWN: Final = Introduction(role="silo", cluster="")
 
 
 async def dial(
@@ -71,16 +58,16 @@ async def dial(
 class Server:
     """An address where silos and clients connect.
 
+    A silo's id holds its port, which is known only once it listens: so a server starts first, and lets
+    nobody in before `open` says who this side is.
+
     Args:
-        introduction: who this side is.
-        handler: whom to give the connections.
-        limits: bounds on their number, times and memory.
+        limits: bounds on the connections' number, times and memory.
     """
 
-    def __init__(self, introduction: Introduction, handler: Handler, limits: Limits) -> None:
-        self._introduction = introduction
-        self._handler = handler
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._inside: tuple[Introduction, Handler] | None = None
         self._listener: Listener | None = None
         # A dict keeps their order, so that closing them repeats under a seed.
         self._open: dict[Connection, None] = {}
@@ -113,8 +100,17 @@ class Server:
             connections=len(self._open), accepted=self._accepted, turned_away=self._turned_away
         )
 
+    def open(self, introduction: Introduction, handler: Handler) -> None:
+        """Let others in from here on.
+
+        Args:
+            introduction: who this side is.
+            handler: whom to give the connections.
+        """
+        self._inside = (introduction, handler)
+
     async def start(self, network: Network, address: Address) -> None:
-        """Begin to accept.
+        """Begin to listen.
 
         Raises:
             OSError: the address is taken or not this host's.
@@ -127,10 +123,11 @@ class Server:
             await self._listener.close()
 
     def _accept(self) -> Connection:
+        introduction, handler = self._inside or (_UNKNOWN, _Nobody())
         return Connection(
-            self._introduction,
+            introduction,
             Side.LISTENER,
-            self._handler,
+            handler,
             self._limits,
             admit=self._admit,
             ended=self._on_end,
@@ -138,6 +135,8 @@ class Server:
 
     def _admit(self, connection: Connection) -> str:
         self._open[connection] = None
+        if self._inside is None:
+            return "it is starting"
         limit = self._limits.connections
         if len(self._open) <= limit:
             return ""
@@ -180,6 +179,19 @@ async def serve(
         ConfigError: the address is reachable from elsewhere and there is no secret to ask for.
         OSError: the address is taken or not this host's.
     """
+    refuse_exposed(address, introduction)
+    server = Server(limits)
+    server.open(introduction, handler)
+    await server.start(network, address)
+    return server
+
+
+def refuse_exposed(address: Address, introduction: Introduction) -> None:
+    """Refuse to let anybody in who can connect, unless that is meant.
+
+    Raises:
+        ConfigError: the address is reachable from elsewhere and there is no secret to ask for.
+    """
     if not introduction.secrets and not is_loopback(address):
         if not introduction.insecure:
             raise ConfigError(
@@ -188,9 +200,6 @@ async def serve(
                 "say --insecure if that is meant."
             )
         _log.warning("listening without a secret: anyone who reaches it may call", address=address)
-    server = Server(introduction, handler, limits)
-    await server.start(network, address)
-    return server
 
 
 def is_loopback(address: Address) -> bool:
@@ -202,3 +211,13 @@ def is_loopback(address: Address) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _Nobody:
+    """Handles connections that are never opened."""
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def received(self, connection: Connection, message: AnyMessage) -> None: ...
+
+    def closed(self, connection: Connection, error: Exception | None) -> None: ...

@@ -85,9 +85,7 @@ class LoopbackTransport(asyncio.Transport):
         remote: Address,
         context: contextvars.Context,
     ) -> None:
-        super().__init__(
-            {"sockname": split_address(local), "peername": split_address(remote), "loopback": True}
-        )
+        super().__init__({"sockname": split_address(local), "peername": split_address(remote)})
         self.loop = loop
         self.local = local
         self.remote = remote

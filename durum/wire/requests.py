@@ -29,18 +29,39 @@ class Requests:
     `pending` and `owed` are used directly on the hot path.
     """
 
-    __slots__ = ("owed", "pending")
+    __slots__ = ("_waiting", "owed", "pending", "watched")
 
     def __init__(self) -> None:
         self.pending: dict[int, asyncio.Future[AnyMessage]] = {}
         """Own requests: id to who waits for the answer."""
         self.owed: set[int] = set()
         """Ids of the other side's requests that have no answer yet."""
+        self.watched = False
+        """Somebody acts once nothing is in flight, so settle() is to be called after each change."""
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def idle(self) -> bool:
         """Nothing is in flight in either direction."""
         return not (self.pending or self.owed)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is in flight, or the connection has ended."""
+        if not self.idle:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            self.watched = True
+            await waiter
+
+    def settle(self) -> bool:
+        """Tell those who wait, if nothing is in flight; return whether that is so."""
+        if not self.idle:
+            return False
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        return True
 
     def refuse(self, request: Request, error: Exception) -> None:
         """A request could not be sent."""

@@ -1,0 +1,205 @@
+"""Frames between two processes. Owns the handshake, the transport and the end; knows no messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+from durum.config import Limits
+from durum.wire import frames, handshake
+from durum.wire.greeting import Greeting, is_local
+from durum.wire.handshake import Introduction, Peer, Session, Side
+from durum.wire.outflow import Outflow
+
+_NOBODY: Final = Peer(role="client", silo=None, address="", version=0, authenticated=False)
+
+
+class Stream(asyncio.BufferedProtocol):
+    """Whole frames in and bytes out, between a handshake and an end.
+
+    A subclass gives four methods: `_on_open`, `_on_frame`, `_on_read_end` and `_on_end`.
+
+    Args:
+        introduction: who this side is.
+        side: whether it dialed.
+        limits: bounds on frames, times and memory.
+        admit: asked before anything is read; a text refuses the connection and is the reason.
+    """
+
+    def __init__(
+        self, introduction: Introduction, side: Side, limits: Limits, admit: Callable[[], str]
+    ) -> None:
+        self.peer: Peer = _NOBODY
+        """Who is at the other end; true once it is open."""
+        self.local = True
+        """The other end is on this host."""
+        self.closing = False
+        """It takes no new requests: either side said goodbye, or it is closed."""
+        self.last_received = 0.0
+        """Loop time at which bytes last came."""
+        self.was_open = False
+        """The handshake has succeeded, once."""
+
+        self._introduction = introduction
+        self._side = side
+        self._limits = limits
+        self._admit = admit
+        self._greeting: Greeting | None = None
+        self._stopped = False
+        """Closed by us or lost: nothing is read or written any more."""
+        self._is_lost = False
+        self._error: Exception | None = None
+        """Why this side ended it, where it did."""
+        self._reader = frames.FrameReader(handshake.HANDSHAKE_BYTES)
+        self._writer = frames.FrameWriter(limits.frame_bytes)
+        self._received_bytes = 0
+
+    @property
+    def state(self) -> str:
+        """Where it stands, for people: greeting, open, closing or lost."""
+        if self._is_lost:
+            return "lost"
+        if self.closing:
+            return "closing"
+        return "open" if self.was_open else "greeting"
+
+    @property
+    def remote(self) -> str:
+        """The other end's network address, for people."""
+        return str(self._transport.get_extra_info("peername"))
+
+    async def wait_opened(self) -> None:
+        """Wait for the end of the handshake.
+
+        Raises:
+            IncompatibleSilo: the two sides do not belong together; the message says why.
+            OSError: the connection ended, or the other side was too slow.
+        """
+        await asyncio.shield(self._opened)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended and everybody was told."""
+        await asyncio.shield(self._closed)
+
+    def close(self) -> None:
+        """End the connection once what was written has left, within handshake_s."""
+        if not self._stopped:
+            self._stop(None)
+            self._outflow.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End the connection now; `error` is given as the reason to all who ask."""
+        if not self._is_lost:
+            self._stop(error)
+            self._transport.abort()
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A stream transport, whatever the loop; uvloop's does not inherit from asyncio.Transport.
+        self._transport = cast("asyncio.Transport", transport)
+        self._loop = loop = asyncio.get_running_loop()
+        self._now = loop.time
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._outflow = Outflow(self._transport, self._limits, loop, self.abort)
+        self.last_received = loop.time()
+        self.local = is_local(transport)
+        if refusal := self._admit():
+            self._transport.write(frames.frame(handshake.refusal(refusal, again=True)))
+            self._turn_away(ConnectionAbortedError(refusal))
+            return
+        self._greeting = Greeting(
+            self._introduction,
+            self._side,
+            self._transport,
+            self._limits,
+            done=self._open,
+            failed=self._turn_away,
+        )
+
+    def get_buffer(self, sizehint: int) -> memoryview[int]:  # noqa: ARG002 - grows by what arrives
+        return self._reader.writable()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.last_received = self._now()
+        self._received_bytes += nbytes
+        reader = self._reader
+        reader.filled(nbytes)
+        try:
+            while not self._stopped and (payload := reader.next()) is not None:
+                if self._greeting is None:
+                    self._on_frame(payload)
+                else:
+                    self._greeting.receive(bytes(payload))
+        except frames.ProtocolError as exc:
+            if self._greeting is None:
+                self.abort(exc)
+            else:
+                self._greeting.on_garbage(exc)
+        self._on_read_end()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._outflow.pause()
+
+    def resume_writing(self) -> None:
+        self._outflow.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        error = self._error or exc
+        self._stop(error)
+        self._is_lost = True
+        if not self._opened.done():
+            early = "the other side closed the connection during the handshake; is it a silo?"
+            self._opened.set_exception(error or ConnectionResetError(early))
+            self._opened.exception()  # only a dialer waits for it
+        try:
+            self._on_end(error)
+        finally:
+            self._closed.set_result(None)
+
+    # For the subclass
+
+    def _on_open(self) -> None:
+        """The handshake is done."""
+        raise NotImplementedError
+
+    def _on_frame(self, payload: memoryview[int]) -> None:
+        """Take a whole frame; the view is good only until this returns."""
+        raise NotImplementedError
+
+    def _on_read_end(self) -> None:
+        """All whole frames of one read have been taken."""
+        raise NotImplementedError
+
+    def _on_end(self, error: Exception | None) -> None:
+        """The connection is lost, opened or not."""
+        raise NotImplementedError
+
+    def _open(self, session: Session) -> None:
+        self._greeting = None
+        self.peer = session.peer
+        limit_bytes = self._limits.frame_bytes
+        self._reader.limit_bytes = limit_bytes
+        if session.send_key:
+            self._reader.seal = frames.Seal(session.receive_key)
+            self._writer = frames.FrameWriter(limit_bytes, frames.Seal(session.send_key))
+        self.was_open = True
+        self._on_open()
+        if not self._stopped:
+            self._opened.set_result(None)
+
+    def _turn_away(self, error: Exception) -> None:
+        self._stop(error)
+        self._outflow.close()
+
+    def _stop(self, error: Exception | None) -> None:
+        self.closing = self._stopped = True
+        self._error = self._error or error
+        self._outflow.stop()
+        if self._greeting is not None:
+            self._greeting.stop()
