@@ -15,7 +15,7 @@ import durum
 from durum import errors
 from durum.cli import exits
 
-_COMMANDS: Final = {
+SUMMARIES: Final = {
     "demo": "Watch three silos serve a shop while one of them is killed.",
     "dev": "Run one silo for development, on a store in ./.durum.",
     "init": "Create a service's data in a store.",
@@ -30,14 +30,14 @@ class _Commands(click.Group):
     """Commands that are listed without being imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
+        return list(SUMMARIES)
 
     def get_command(
         self,
         ctx: click.Context,  # noqa: ARG002 - click's signature
         cmd_name: str,
     ) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in SUMMARIES:
             return None
         command = import_module(f"durum.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - our own modules
@@ -49,7 +49,7 @@ class _Commands(click.Group):
         formatter: click.HelpFormatter,
     ) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(SUMMARIES.items()))
 
 
 @click.group(

@@ -1,0 +1,87 @@
+"""The durum command as tests run it: a process in a directory of its own, with what it said and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 40
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    """Ours, without settings that the developer may have for Durum, and with the checkout importable."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("DURUM_")}
+    return {**ours, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", **more}
+
+
+def durum(home: Path, *words: str, env: Mapping[str, str] | None = None) -> Ended:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "durum", *words],
+        cwd=home,
+        env=environment(**(env or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Running:
+    """A silo that serves, or a command that has begun to talk."""
+
+    process: subprocess.Popen[str]
+    first_line: dict[str, Any]
+    log: Path
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def serving(home: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run a silo (`dev hello.py`, `silo hello.py ...`) until the block ends, or it does."""
+    log = home / f"log-{len(list(home.glob('log-*')))}"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "durum", *words],
+            cwd=home,
+            env=environment(**(env or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, f"it ended with {process.wait(PATIENCE_S)}:\n{log.read_text()}"
+        yield Running(process, json.loads(line), log)
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+        process.stdout.close()
