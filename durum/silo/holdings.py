@@ -1,0 +1,124 @@
+"""What one silo holds now. Owns which partition may be served from when, and who waits for it; knows no store
+and no view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from durum.ids import Token
+
+
+class Holding:
+    """One holding of one partition.
+
+    Args:
+        partition: which.
+        epoch: how often the partition had changed hands, for people.
+        token: what every commit under it must carry.
+        serve_from: boottime from which it may be served.
+        commits: the partition's commit counter when it was taken.
+
+    Attributes:
+        commits: the highest counter seen.
+        draining: it is on its way out, or lost: nothing new begins under it.
+    """
+
+    __slots__ = ("commits", "draining", "epoch", "partition", "ready", "serve_from", "token")
+
+    def __init__(
+        self, partition: int, epoch: int, token: Token, serve_from: float, commits: int
+    ) -> None:
+        self.partition: Final = partition
+        self.epoch: Final = epoch
+        self.token: Final = token
+        self.serve_from = serve_from
+        self.commits = commits
+        self.draining = False
+        self.ready = False
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "ready" if self.ready else "waiting"
+        return f"<Holding {self.partition} epoch={self.epoch} commits={self.commits} {state}>"
+
+
+class Holdings:
+    """The holdings of a silo, by partition.
+
+    Args:
+        partitions: P.
+        now: boottime.
+    """
+
+    def __init__(self, partitions: int, now: Callable[[], float]) -> None:
+        self._now = now
+        self._held: list[Holding | None] = [None] * partitions
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        self.count = 0
+
+    def ready(self, partition: int) -> Holding | None:
+        """The holding under which a turn may begin now, or None."""
+        holding = self._held[partition]
+        if holding is None or holding.draining:
+            return None
+        # Once the time has come it stays so; the hot path reads no clock.
+        if holding.ready or self._now() >= holding.serve_from:
+            holding.ready = True
+            return holding
+        return None
+
+    def get(self, partition: int) -> Holding | None:
+        """The holding, ready or not."""
+        return self._held[partition]
+
+    def all(self) -> list[Holding]:
+        """All holdings, by partition."""
+        return [holding for holding in self._held if holding is not None]
+
+    def put(self, holding: Holding) -> None:
+        """A partition is held now."""
+        if self._held[holding.partition] is None:
+            self.count += 1
+        self._held[holding.partition] = holding
+        if self.ready(holding.partition):
+            self.wake(holding.partition)
+
+    def drop(self, partition: int) -> Holding | None:
+        """A partition is not held any more. Returns what was."""
+        holding = self._held[partition]
+        if holding is not None:
+            holding.draining = True
+            self._held[partition] = None
+            self.count -= 1
+        return holding
+
+    def wake(self, partition: int) -> None:
+        """Have those who wait for a partition look again."""
+        for waiter in self._waiters.pop(partition, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def wake_all(self) -> None:
+        """Have all who wait look again."""
+        for partition in list(self._waiters):
+            self.wake(partition)
+
+    def waiter(self, partition: int) -> asyncio.Future[None]:
+        """A future that is done once it is worth looking again."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(partition, []).append(waiter)
+        return waiter
+
+    def next_ready_in_s(self) -> float | None:
+        """How long until the next holding may be served, or None where none waits."""
+        pending = [
+            holding.serve_from
+            for holding in self._held
+            if holding is not None and not holding.ready and not holding.draining
+        ]
+        return max(min(pending) - self._now(), 0.0) if pending else None
+
+    def __repr__(self) -> str:
+        return f"<Holdings {self.count} of {len(self._held)}>"
