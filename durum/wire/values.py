@@ -129,6 +129,11 @@ def encode_map(parts: Mapping[str, bytes]) -> bytes:
     return encode_fast({name: msgspec.Raw(part) for name, part in parts.items()})
 
 
+def encode_array(parts: Sequence[bytes]) -> bytes:
+    """Write an array of values that are encoded already."""
+    return encode_fast([msgspec.Raw(part) for part in parts])
+
+
 def decode_map(data: bytes) -> dict[str, bytes]:
     """Part a map into its values, each still encoded.
 
@@ -140,6 +145,19 @@ def decode_map(data: bytes) -> dict[str, bytes]:
     except Exception as exc:
         raise misfit(exc) from exc
     return {name: bytes(part) for name, part in parts.items()}
+
+
+def decode_array(data: bytes) -> list[bytes]:
+    """Part an array into its values, each still encoded.
+
+    Raises:
+        Misfit: it is no array.
+    """
+    try:
+        parts = msgspec.msgpack.decode(data, type=list[msgspec.Raw])
+    except Exception as exc:
+        raise misfit(exc) from exc
+    return [bytes(part) for part in parts]
 
 
 def decode_plain(data: bytes) -> Any:
@@ -193,6 +211,21 @@ def json_document(data: bytes) -> bytes | None:
     if isinstance(content, msgspec.msgpack.Ext) and content.code == JSON:
         return bytes(content.data)
     return None
+
+
+def json_parts(document: bytes) -> list[bytes] | dict[str, bytes]:
+    """Part a JSON array or object into its values, each still JSON.
+
+    Raises:
+        Misfit: it is neither.
+    """
+    try:
+        parts = msgspec.json.decode(document, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except Exception as exc:
+        raise misfit(exc) from exc
+    if isinstance(parts, dict):
+        return {name: bytes(part) for name, part in parts.items()}
+    return [bytes(part) for part in parts]
 
 
 def as_json(data: bytes) -> bytes:

@@ -1,0 +1,245 @@
+"""The class that users derive from. Owns its options and what an actor can do; knows no silo.
+
+    class Account(Actor):
+        balance: Decimal = Decimal(0)           # durable: annotated, public, with a default
+
+        async def deposit(self, amount: Decimal) -> Decimal:
+            self.balance += amount              # committed with this turn, or not at all
+            return self.balance
+
+An actor is never constructed: it is addressed. In a unit test,
+durum.testing.actors.unhosted() makes one without a silo.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import FrameType
+from typing import ClassVar, Final, Literal, TypeVar
+
+import msgspec
+
+from durum import errors
+from durum.grains import rules
+from durum.grains.context import Host, TurnContext
+from durum.grains.kind import (
+    KIND_ATTRIBUTE,
+    READ_ONLY_MARK,
+    GrainKind,
+    KindOptions,
+    classes_of,
+    is_class_level,
+)
+from durum.grains.reference import reference
+from durum.grains.state import factory_of
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
+
+
+_OPTIONS_ATTRIBUTE: Final = "_durum_options"
+_DEFAULTS_ATTRIBUTE: Final = "_durum_defaults"
+
+
+def read_only(method: F) -> F:
+    """Mark a method that assigns no field. Such turns run together, and never commit.
+
+    Assigning a field in one raises AttributeError. Changing a list or dict in place is not seen at
+    once; `durum dev` and the tests compare the whole state after each read-only turn.
+    """
+    function: object = method
+    if not inspect.iscoroutinefunction(function):
+        raise errors.ConfigError(
+            f"@read_only: {getattr(method, '__qualname__', method)!r} is no `async def` method."
+        )
+    setattr(method, READ_ONLY_MARK, True)
+    return method
+
+
+class Actor:
+    """A durable virtual actor: one instance for each key, always addressable, one turn at a time.
+
+    Class keywords:
+        kind: its durable name; the bare class name by default. Never change it: data lies under it.
+        version: of the class, written into every state. A silo with an older one leaves the
+            grain alone.
+        idle_after: an activation unused this long is dropped from memory.
+        reentrant: turns interleave freely, and commit by `await self.save()` only.
+        reentrancy: "chain" lets in a call that this grain's own turn waits for; "never" makes it
+            a Deadlock at once.
+        strict_reads: read-only turns check ownership in the store instead of trusting clocks.
+        mailbox_limit: calls that may wait before one grain.
+        replies_kept: how many replies of calls with an idempotency key one grain remembers.
+        reply_window: how long it remembers them.
+
+    Hooks, all optional: `async def on_activate(self)`, `async def on_deactivate(self, reason)`,
+    `def migrate_state(self, old: dict, version: int) -> dict`.
+    """
+
+    __slots__ = ("__weakref__", "_durum_extra", "_durum_host", "_durum_key", "_durum_view")
+
+    __durum_refusal__: ClassVar[str] = (
+        "an actor cannot travel; pass its key, and let the other side call self.actor(Kind, key)"
+    )
+
+    _durum_key: str
+    _durum_host: Host
+    _durum_extra: dict[str, bytes] | None
+    _durum_view: Actor | None
+
+    def __init__(self) -> None:
+        name = type(self).__qualname__
+        raise TypeError(
+            f"{name} is not constructed but addressed: cluster.actor({name}, key) from outside, "
+            f"self.actor({name}, key) inside another actor. In a unit test, write "
+            f"durum.testing.actors.unhosted({name}, key, field=value)."
+        )
+
+    def __init_subclass__(  # noqa: PLR0913 - these are the class keywords; users see them all here
+        cls,
+        *,
+        kind: str | None = None,
+        version: int = 1,
+        idle_after: timedelta | None = None,
+        reentrant: bool | None = None,
+        reentrancy: Literal["chain", "never"] | None = None,
+        strict_reads: bool | None = None,
+        mailbox_limit: int | None = None,
+        replies_kept: int | None = None,
+        reply_window: timedelta | None = None,
+    ) -> None:
+        super().__init_subclass__()
+        if "_durum_view_of" in cls.__dict__:
+            return  # the read-only view of a class that was checked already
+        title = cls.__qualname__.rpartition("<locals>.")[2]
+        name = cls.__name__ if kind is None else kind
+        rules.check_kind_name(title, name)
+        rules.check_class(title, classes_of(cls, Actor))
+        given = {
+            "idle_after_s": _seconds(title, "idle_after", idle_after),
+            "reentrant": reentrant,
+            "reentrancy": reentrancy,
+            "strict_reads": strict_reads,
+            "mailbox_calls": _count(title, "mailbox_limit", mailbox_limit),
+            "replies_kept": _count(title, "replies_kept", replies_kept),
+            "reply_window_s": _seconds(title, "reply_window", reply_window),
+        }
+        options = _options(cls, name, _count(title, "version", version), given)
+        _take_shared_defaults(cls)
+        _build(cls, options, sys._getframe(1))  # noqa: SLF001 - where the class statement stands
+
+    @property
+    def key(self) -> str:
+        """Which one of its kind this actor is."""
+        return self._durum_key
+
+    @property
+    def context(self) -> TurnContext:
+        """The call that the running turn serves."""
+        return self._durum_host.context
+
+    def actor(self, cls: type[T], key: str) -> T:
+        """A typed reference to another actor, or to this one's kind under another key.
+
+        Args:
+            cls: the other's class.
+            key: which one.
+        """
+        return reference(self._durum_host, cls, key)
+
+    async def save(self) -> None:
+        """Commit what this turn has so far. A later exception of the turn rolls back to here only.
+
+        Raises:
+            AttributeError: in a @read_only turn, which never commits.
+        """
+        if self._durum_view is self:
+            raise AttributeError(
+                f"{type(self).__qualname__}: save() in a @read_only turn, which never commits. "
+                "Remove @read_only from the method."
+            )
+        await self._durum_host.save()
+
+    def deactivate(self) -> None:
+        """Drop this activation from memory once its running turns have ended. Loses nothing durable."""
+        self._durum_host.deactivate()
+
+    async def on_activate(self) -> None:
+        """Called once before the first turn of an activation; fields have their stored values."""
+
+    async def on_deactivate(self, reason: str) -> None:
+        """Called once after the last turn of an activation. Not after a crash: do not rely on it.
+
+        Args:
+            reason: why the activation ends, for people.
+        """
+
+
+def _options(
+    cls: type[Actor], kind: str, version: int | None, given: Mapping[str, object]
+) -> KindOptions:
+    """The class's options: its own keywords, else what its base class has, else the defaults."""
+    title = cls.__qualname__
+    if given["reentrancy"] not in (None, "chain", "never"):
+        raise errors.ConfigError(
+            f'{title}: reentrancy={given["reentrancy"]!r}; write "chain" or "never".'
+        )
+    inherited: Mapping[str, object] = {}
+    for base in cls.__mro__[1:]:
+        before = vars(base).get(_OPTIONS_ATTRIBUTE)
+        if isinstance(before, KindOptions):
+            inherited = msgspec.structs.asdict(before)
+            break
+    merged = {**inherited, **{name: value for name, value in given.items() if value is not None}}
+    options = msgspec.convert({**merged, "kind": kind, "version": version or 1}, KindOptions)
+    setattr(cls, _OPTIONS_ATTRIBUTE, options)
+    return options
+
+
+def _seconds(title: str, name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise errors.ConfigError(f"{title}: {name}={value!r}; write a positive timedelta.")
+    return value.total_seconds()
+
+
+def _count(title: str, name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.ConfigError(f"{title}: {name}={value!r}; write a whole number above 0.")
+    return value
+
+
+def _take_shared_defaults(cls: type[Actor]) -> None:
+    """Move defaults that are made anew for each instance out of the class, where all would share them."""
+    taken: dict[str, object] = {}
+    for name in inspect.get_annotations(cls):
+        default = vars(cls).get(name)
+        if factory_of(default) is not None and not is_class_level(cls, name):
+            taken[name] = default
+            delattr(cls, name)
+    setattr(cls, _DEFAULTS_ATTRIBUTE, taken)
+
+
+def _build(cls: type[Actor], options: KindOptions, frame: FrameType) -> None:
+    """Build the class's kind now, or leave it for later where an annotation cannot be resolved yet."""
+    where: FrameType | None = frame
+    while where is not None and where.f_code.co_name == "__init_subclass__":
+        where = where.f_back
+    is_local = where is not None and where.f_locals is not where.f_globals
+    localns = where.f_locals if where is not None and is_local else None
+
+    def build() -> GrainKind:
+        return GrainKind(cls, Actor, options)
+
+    try:
+        kind = GrainKind(cls, Actor, options, localns)
+    except NameError:
+        setattr(cls, KIND_ATTRIBUTE, build)
+    else:
+        setattr(cls, KIND_ATTRIBUTE, kind)

@@ -1,0 +1,44 @@
+"""What a silo gives each instance, and what a turn can know of its call. Owns no behaviour."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from durum.grains.reference import Caller
+from durum.ids import GrainId
+
+
+class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The call that a turn serves.
+
+    Args:
+        method: the public method's name, or "" outside of calls.
+        request: an id that stays the same along a chain of calls, for logs; or "".
+        caller: the grain that called, or None for a client.
+        key: the call's idempotency key, or "".
+    """
+
+    method: str = ""
+    request: str = ""
+    caller: GrainId | None = None
+    key: str = ""
+
+
+class Host(Caller, Protocol):
+    """The silo, as one instance sees it. Calls it carries are part of the running turn's chain."""
+
+    @property
+    def context(self) -> TurnContext:
+        """The call that the running turn serves."""
+        ...
+
+    async def save(self) -> None:
+        """Commit what the running turn has so far. Once it returns, that is durable, and a later
+        exception of the turn rolls back to here only."""
+        ...
+
+    def deactivate(self) -> None:
+        """End the activation once its running turns have."""
+        ...

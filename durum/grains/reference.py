@@ -1,0 +1,274 @@
+"""Typed references to grains. Owns their form; sends nothing itself and knows no network.
+
+A reference is an instance of a class that is written once for each kind. It has the kind's public
+methods and nothing else: each is a coroutine function with the method's own parameters, which
+encodes them, has its Caller carry them, and decodes the answer.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Final, NoReturn, Protocol, TypeVar, cast
+
+import msgspec
+
+from durum import errors, ids
+from durum.grains.kind import GrainKind, kind_of
+from durum.grains.method import Method
+from durum.grains.source import compile_function
+from durum.ids import GrainId
+
+T = TypeVar("T")
+
+KEY_LIMIT: Final = 256
+"""Characters of an idempotency key."""
+
+
+class CallOptions(msgspec.Struct, frozen=True, gc=False):
+    """How a call is made.
+
+    Args:
+        timeout_s: how long the caller waits; None: the default of whoever carries the call.
+        idempotency_key: calls with one key take effect once; "" for none.
+    """
+
+    timeout_s: float | None = None
+    idempotency_key: str = ""
+
+    def within(self, timeout_s: float) -> CallOptions:
+        """The same options with another time limit, in seconds."""
+        return CallOptions(timeout_s, self.idempotency_key)
+
+
+class Target:
+    """The grain that a reference stands for.
+
+    Args:
+        kind: its kind.
+        key: its key.
+
+    Attributes:
+        grain: the two in one.
+        hash: crc32 of the grain id; modulo P it is the partition.
+
+    Raises:
+        ArgumentError: the key is no text of 1 to 1024 bytes.
+    """
+
+    __slots__ = ("grain", "hash", "key", "kind")
+
+    def __init__(self, kind: GrainKind, key: str) -> None:
+        self.kind: Final = kind
+        self.key: Final = key
+        self.grain: Final[GrainId] = ids.grain_id(kind.name, key)
+        self.hash: Final = zlib.crc32(self.grain.encode())
+
+    def __repr__(self) -> str:
+        return f"<Target {self.grain}>"
+
+
+class Caller(Protocol):
+    """Whoever carries a call to a grain and its answer back."""
+
+    def call(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> Awaitable[bytes]:
+        """The encoded result, by the deadline.
+
+        Raises:
+            CallError: there is none; did_run says what is known.
+            Exception: the method's own, in its own type where the caller knows it.
+        """
+        ...
+
+
+class Reference:
+    """The base of the classes that are written for each kind."""
+
+    __slots__ = ("_durum_call", "_durum_caller", "_durum_options", "_durum_target")
+
+    __durum_refusal__ = (
+        "a reference to a grain cannot travel; pass the grain's key, and let the other side call "
+        "self.actor(Kind, key)"
+    )
+
+    def __init__(self, caller: Caller, target: Target, options: CallOptions) -> None:
+        set_slot = object.__setattr__
+        set_slot(self, "_durum_caller", caller)
+        set_slot(self, "_durum_call", caller.call)
+        set_slot(self, "_durum_target", target)
+        set_slot(self, "_durum_options", options)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        kind = self._durum_target.kind
+        title = kind.cls.__qualname__
+        if name in kind.fields.names:
+            why = (
+                f"{title}.{name} is a field, and fields are seen by their grain only. Write a "
+                f"getter: @read_only async def get_{name}(self), and await it."
+            )
+        elif name.startswith("_") or hasattr(kind.cls, name):
+            why = f"{title}.{name} is not a public method; only those can be called from outside."
+        else:
+            why = f"{title} has no public method {name!r}. It has: {', '.join(kind.methods)}."
+        raise AttributeError(why, name=name, obj=self)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{self!r} is a reference: {name} cannot be assigned from outside. Write a method "
+            "that does it.",
+            name=name,
+            obj=self,
+        )
+
+    def __repr__(self) -> str:
+        target = self._durum_target
+        return f"<reference to {target.kind.name} {target.key!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reference):
+            return NotImplemented
+        return self._durum_target.grain == other._durum_target.grain
+
+    def __hash__(self) -> int:
+        return hash(self._durum_target.grain)
+
+    def __copy__(self) -> Reference:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Reference:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        target = self._durum_target
+        return (_unbound, (target.kind.cls, target.key))
+
+    _durum_caller: Caller
+    _durum_target: Target
+    _durum_options: CallOptions
+
+
+class _Nobody:
+    """The caller of a reference that was unpickled: which cluster it belongs to did not travel."""
+
+    def call(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,  # noqa: ARG002 - the Caller's signature
+        options: CallOptions,  # noqa: ARG002
+    ) -> Awaitable[bytes]:
+        raise errors.ArgumentError(
+            f"{target.grain}: this reference was unpickled and belongs to no cluster; "
+            f"{method.name} did not run. Take a new one: cluster.actor("
+            f"{target.kind.cls.__qualname__}, {target.key!r})."
+        )
+
+
+_NOBODY: Final = _Nobody()
+_PLAIN: Final = CallOptions()
+_PROXY_ATTRIBUTE: Final = "_durum_proxy"
+
+
+def reference(caller: Caller, cls: type[T], key: str) -> T:
+    """A typed reference to a grain. Does no I/O; the grain need not have been called before.
+
+    Args:
+        caller: who will carry the calls.
+        cls: the grain's class.
+        key: which one.
+
+    Raises:
+        ArgumentError: the key is no text of 1 to 1024 bytes.
+        ConfigError: cls is no grain class.
+    """
+    proxy = cls.__dict__.get(_PROXY_ATTRIBUTE) or _proxy_class(cls)
+    made = proxy(caller, Target(kind_of(cls), key), _PLAIN)
+    return cast("T", made)  # it answers to exactly the methods that T declares
+
+
+def options(
+    ref: T, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None
+) -> T:
+    """The same reference with options for the calls made through it.
+
+    Args:
+        ref: a reference; it is not changed.
+        timeout: how long a call may take, in seconds; None leaves it as it is.
+        idempotency_key: 1 to 256 characters. All calls of one method with the same arguments and
+            key take effect once, and repeats get the first one's reply; None leaves it as it is.
+
+    Raises:
+        ArgumentError: ref is no reference, or an option is out of its range.
+    """
+    if not isinstance(ref, Reference):
+        raise errors.ArgumentError(
+            f"options(): expected a reference such as cluster.actor(Kind, key), got {ref!r}; "
+            "nothing was sent."
+        )
+    before = ref._durum_options  # noqa: SLF001 - ours
+    after = CallOptions(
+        before.timeout_s if timeout is None else _seconds(timeout),
+        before.idempotency_key if idempotency_key is None else _checked(idempotency_key),
+    )
+    made = type(ref)(ref._durum_caller, ref._durum_target, after)  # noqa: SLF001
+    return cast("T", made)  # the same class as ref
+
+
+def _seconds(timeout: float | timedelta) -> float:
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if type(seconds) not in (int, float) or not (0 < seconds < math.inf):
+        raise errors.ArgumentError(
+            f"timeout: {timeout!r} is no positive number of seconds or timedelta; nothing was sent."
+        )
+    return float(seconds)
+
+
+def _checked(key: str) -> str:
+    if type(key) is not str or not 1 <= len(key) <= KEY_LIMIT:
+        raise errors.ArgumentError(
+            f"idempotency_key: expected text of 1 to {KEY_LIMIT} characters, got {key!r:.80}; "
+            "nothing was sent."
+        )
+    return key
+
+
+def _unbound(cls: type[T], key: str) -> T:
+    return reference(_NOBODY, cls, key)
+
+
+def _proxy_class(cls: type[T]) -> type[Reference]:
+    kind = kind_of(cls)
+    body: dict[str, object] = {
+        "__slots__": (),
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+    }
+    body |= {name: _proxy_method(method) for name, method in kind.methods.items()}
+    proxy = type(f"{cls.__name__}Reference", (Reference,), body)
+    setattr(cls, _PROXY_ATTRIBUTE, proxy)
+    return proxy
+
+
+def _proxy_method(method: Method) -> object:
+    everything = "".join(f"{each.name}, " for each in method.parameters)
+    check = f"        _durum_check(({everything}))\n" if method.names["_durum_check"] else ""
+    text = (
+        f"async def {method.name}(_durum_self, {method.signature}):\n    try:\n{check}"
+        f"        _durum_args = _durum_write(({everything}))\n"
+        "        if _durum_len(_durum_args) > _durum_method.limit_bytes:\n"
+        "            _durum_method.sized(_durum_args)\n"
+        "    except Exception:\n"
+        f"        _durum_args = _durum_method.pack_slowly(({everything}))\n"
+        "    return _durum_decode(await _durum_self._durum_call(\n"
+        "        _durum_self._durum_target, _durum_method, _durum_args, _durum_self._durum_options))\n"
+    )
+    names = {**method.names, "_durum_decode": method.decode_result}
+    function = compile_function(method.name, text, names, f"{method.owner} reference")
+    function.__qualname__ = f"{method.owner}.{method.name}"
+    function.__doc__ = method.function.__doc__
+    function.__module__ = method.function.__module__
+    return function
