@@ -133,9 +133,7 @@ class Links:
         else:
             delay = self.delay(*self._ends(source))
             direction.lands_at = max(direction.lands_at, self.loop.time() + delay)
-            self.loop.call_in_world(
-                direction.lands_at - self.loop.time(), self._land, direction, sent_at, arrive
-            )
+            self.loop.call_in_world_at(direction.lands_at, self._land, direction, sent_at, arrive)
 
     def _land(self, direction: _Direction, sent_at: float, arrive: Callable[[], None]) -> None:
         source = direction.source

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any, Final, Never, TypeVar
 
 from durum.testing import hosts
-from durum.testing.tasks import SimFuture, SimTask, where
+from durum.testing.tasks import SimFuture, SimTask, SimTimer, where
 
 T = TypeVar("T")
 
@@ -181,7 +181,11 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def call_in_world(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
         """Run something later, whatever becomes of the host that asks: a wire, a kernel, a server."""
-        self.call_later(delay_s, callback, *args, context=hosts.context(hosts.WORLD))
+        self.call_in_world_at(self._now + delay_s, callback, *args)
+
+    def call_in_world_at(self, when: float, callback: Callable[..., object], *args: Any) -> None:
+        """The same for a time, which keeps two things of one time in their order."""
+        self.call_at(when, callback, *args, context=hosts.context(hosts.WORLD))
 
     def pending(self) -> list[SimTask]:
         """Tasks that have not ended, without those of killed hosts, oldest first."""
@@ -213,6 +217,19 @@ class SimLoop(asyncio.BaseEventLoop):
             self._tasks = {key: task for key, task in self._tasks.items() if not task.done()}
             self._tasks_worth_sweeping = max(1024, 2 * len(self._tasks))
         return task
+
+    def call_at(  # type: ignore[override]  # mypy wants the types of args repeated
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        self._check_closed()  # type: ignore[attr-defined]
+        timer = SimTimer(next(self._numbers), when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def create_future(self) -> asyncio.Future[Any]:
         return SimFuture(next(self._numbers), hosts.current(), self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any
 
 
@@ -30,6 +32,30 @@ class SimFuture(asyncio.Future[Any]):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class SimTimer(asyncio.TimerHandle):
+    """A timer that fires after those which were set before it for the same instant."""
+
+    __slots__ = ("number",)
+
+    def __init__(  # noqa: PLR0913, PLR0917 - as its parent's, and a number
+        self,
+        number: int,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.number = number
+
+    def __lt__(self, other: asyncio.TimerHandle) -> bool:
+        assert isinstance(other, SimTimer)  # noqa: S101 - this loop makes no others
+        return (self.when(), self.number) < (other.when(), other.number)
+
+    __hash__ = asyncio.TimerHandle.__hash__
 
 
 def where(task: SimTask) -> str:

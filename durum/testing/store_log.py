@@ -1,0 +1,99 @@
+"""What a simulated store has applied, in order. Owns the record that checkers read; decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from durum.ids import GrainId, SiloId, Token
+from durum.store.protocol import Commit, Committed, Owner, Take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A commit that changed the store.
+
+    Args:
+        at: virtual time of the change.
+        sent_at: virtual time at which it was asked for.
+        host: who asked.
+        commit: what was asked.
+        result: the answer, whether it arrived or not.
+    """
+
+    at: float
+    sent_at: float
+    host: str
+    commit: Commit
+    result: Committed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A partition that changed hands.
+
+    Args:
+        at: virtual time of the change.
+        host: who asked.
+        partition: which.
+        token: the holding that began.
+        silo: its holder, or None where it was released.
+        epoch: how often it has changed hands.
+    """
+
+    at: float
+    host: str
+    partition: int
+    token: Token
+    silo: SiloId | None
+    epoch: int
+
+
+@dataclass(slots=True)
+class StoreLog:
+    """All of it. What a roll-back undid is in `lost` and no longer in the others."""
+
+    commits: list[Applied] = field(default_factory=list)
+    takes: list[Taken] = field(default_factory=list)
+    lost: list[Applied] = field(default_factory=list)
+    _seen: set[tuple[int, GrainId, bytes]] = field(default_factory=set)
+    _tokens: dict[int, Token] = field(default_factory=dict)
+
+    def committed(self, applied: Applied) -> None:
+        """Note a commit, unless it is one sent again, which changed nothing."""
+        key = _key(applied.commit)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.commits.append(applied)
+
+    def taken(self, at: float, host: str, take: Take, owner: Owner) -> None:
+        """Note a take, if it succeeded and was not noted before."""
+        succeeded = owner.token == take.token and owner.silo == take.silo
+        if succeeded and self._tokens.get(take.partition) != owner.token:
+            self._tokens[take.partition] = owner.token
+            self.takes.append(
+                Taken(
+                    at=at,
+                    host=host,
+                    partition=take.partition,
+                    token=owner.token,
+                    silo=owner.silo,
+                    epoch=owner.epoch,
+                )
+            )
+
+    def mark(self) -> tuple[int, int]:
+        """Where the record stands, for `cut`."""
+        return len(self.commits), len(self.takes)
+
+    def cut(self, mark: tuple[int, int]) -> None:
+        """Forget what came after a mark: the store has."""
+        commits, takes = mark
+        self.lost.extend(self.commits[commits:])
+        del self.commits[commits:]
+        del self.takes[takes:]
+        self._seen = {_key(applied.commit) for applied in self.commits}
+        self._tokens = {taken.partition: taken.token for taken in self.takes}
+
+
+def _key(commit: Commit) -> tuple[int, GrainId, bytes]:
+    return commit.partition, commit.grain, commit.id
