@@ -121,12 +121,14 @@ class Table(Message, tag=6):
         silos: addresses of active silos.
         owners: for each partition the index in `silos`, two bytes each, little-endian; 0xFFFF: nobody.
         kinds: for each silo the kinds it hosts.
+        dead: silos that are declared dead; nobody need wait for their answers.
     """
 
     version: int
     silos: tuple[Address, ...]
     owners: bytes
     kinds: tuple[tuple[str, ...], ...]
+    dead: tuple[SiloId, ...] = ()
 
 
 class Goodbye(Message, tag=7):

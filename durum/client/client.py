@@ -1,0 +1,278 @@
+"""A connection to a cluster, from outside. Owns the user's view of it; calls are the router's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from durum import errors
+from durum.client.links import Links
+from durum.client.router import Router
+from durum.client.routes import Routes
+from durum.clock import Clock, SystemClock
+from durum.config import Limits, secrets_of
+from durum.grains.actor import Actor
+from durum.grains.reference import reference
+from durum.ids import Address, Entropy, SystemEntropy, split_address
+from durum.store.urls import open_store
+from durum.tasks import TaskOwner
+from durum.telemetry import Log
+from durum.wire.connection import Connection
+from durum.wire.handshake import Introduction
+from durum.wire.messages import AnyMessage
+from durum.wire.network import Network, TcpNetwork
+
+A = TypeVar("A", bound=Actor)
+
+_log = Log("durum.client")
+_KEEP: Final = 3
+"""Connections kept open: one to a silo that has stopped must not be the only source of news."""
+_RETRY_S: Final = 0.25
+
+
+def connect(
+    target: str | Sequence[str],
+    *,
+    cluster: str = "default",
+    secret: str | bytes | Sequence[str | bytes] | None = None,
+    connect_timeout_s: float = 10.0,
+    limits: Limits | None = None,
+    network: Network | None = None,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+) -> Cluster:
+    """Name a cluster to call. Nothing happens before `async with` or `await`.
+
+        async with durum.connect("127.0.0.1:7600") as cluster:
+            alice = cluster.actor(Account, "alice")
+            await alice.deposit(Decimal(10))
+
+    Args:
+        target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
+        cluster: the cluster's name.
+        secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        connect_timeout_s: how long to try before NoSilo.
+        limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
+        network, clock, entropy: ports, for tests.
+
+    Raises:
+        ConfigError: the target is neither an address nor a URL.
+    """
+    return Cluster(
+        (target,) if isinstance(target, str) else tuple(target),
+        introduction=Introduction(role="client", cluster=cluster, secrets=secrets_of(secret)),
+        connect_timeout_s=connect_timeout_s,
+        limits=limits or Limits(),
+        network=network or TcpNetwork(),
+        clock=clock or SystemClock(),
+        entropy=entropy or SystemEntropy(),
+    )
+
+
+class Cluster:
+    """A cluster, as its callers see it. Made by `connect`."""
+
+    def __init__(
+        self,
+        targets: tuple[str, ...],
+        *,
+        introduction: Introduction,
+        connect_timeout_s: float,
+        limits: Limits,
+        network: Network,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        if not targets:
+            raise errors.ConfigError(
+                "no address was given. Pass host:port of a silo, or a store URL."
+            )
+        self._urls = tuple(target for target in targets if _is_url(target))
+        self._seeds = tuple(Address(target) for target in targets if not _is_url(target))
+        for seed in self._seeds:
+            split_address(seed)
+        self._introduction = introduction
+        self._connect_timeout_s = connect_timeout_s
+        self._clock = clock
+        self._entropy = entropy
+        self._tasks = TaskOwner("client")
+        self._routes = Routes()
+        self._links = Links(
+            network=network,
+            introduction=introduction,
+            limits=limits,
+            tasks=self._tasks,
+            on_message=self._received,
+            on_close=self._lost,
+        )
+        self._router = Router(
+            links=self._links, routes=self._routes, clock=clock, entropy=entropy, limits=limits
+        )
+        self._failures: dict[str, str] = {}
+        self._wake = asyncio.Event()
+
+    def actor(self, kind: type[A], key: str) -> A:
+        """Refer to an actor. No I/O: it need not exist, and is never created by hand.
+
+        Args:
+            kind: its class.
+            key: any text of 1 to 1024 bytes.
+
+        Returns:
+            A proxy with the actor's public methods, typed as the actor.
+
+        Raises:
+            ArgumentError: the key is empty, too long, or not text.
+        """
+        return reference(self._router, kind, key)
+
+    @property
+    def silos(self) -> Sequence[Address]:
+        """Addresses of the active silos, as told last."""
+        return self._routes.silos
+
+    @property
+    def router(self) -> Router:
+        """Where calls go in; for tools that call by name."""
+        return self._router
+
+    async def open(self) -> Self:
+        """Connect. `async with` and `await` do it too.
+
+        Raises:
+            NoSilo: no silo answered in time; the message lists what was tried.
+            IncompatibleSilo: one answered, and is of another cluster, version or secret.
+        """
+        await self._tasks.open()
+        self._tasks.start(self._router.sweep(), "sweep")
+        self._tasks.start(self._keep_connected(), "keep connected")
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                while not self._routes.version:
+                    await self._routes.wait_change()
+        except TimeoutError:
+            await self.close()
+            raise self._nobody() from None
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self, within_s: float = 1.0) -> None:
+        """Close all connections. Calls under way end in SiloLost or ShuttingDown.
+
+        Args:
+            within_s: how long what was sent may take to leave.
+        """
+        self._router.close()
+        await self._links.close(within_s)
+        await self._tasks.close()
+        await self._links.close(0.0)
+
+    async def _keep_connected(self) -> None:
+        """Stay connected to a few silos, so that news of the others arrives whatever happens."""
+        while True:
+            self._wake.clear()
+            known = list(self._routes.silos) or list(self._seeds)
+            wanted = min(_KEEP, len(known))
+            if len(self._links.open) < max(1, wanted):
+                await self._connect_some(known, max(1, wanted))
+            if not self._links.open:
+                await self._connect_some(await self._look_up(), 1)
+            pause_s = _RETRY_S if len(self._links.open) < max(1, wanted) else 2.0
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _connect_some(self, addresses: Sequence[Address], wanted: int) -> None:
+        rest = [address for address in addresses if address not in self._links.open]
+        rest.sort(key=lambda _: self._entropy.fraction())
+        async with asyncio.TaskGroup() as group:
+            for address in rest[: max(0, wanted - len(self._links.open))]:
+                group.create_task(self._connect_one(address), name=f"connect {address}")
+
+    async def _connect_one(self, address: Address) -> None:
+        try:
+            await self._links.get(address)
+        except (OSError, errors.ClusterError) as exc:
+            self._failures[address] = str(exc) or type(exc).__name__
+            _log.debug("silo not reached", address=address, error=str(exc))
+        else:
+            self._failures.pop(address, None)
+
+    async def _look_up(self) -> Sequence[Address]:
+        """Where silos may be: the seeds, and what the stores list."""
+        found = list(self._seeds)
+        for url in self._urls:
+            try:
+                found += await self._listed(url)
+            except (errors.DurumError, OSError) as exc:
+                self._failures[_shown(url)] = str(exc)
+        return found
+
+    async def _listed(self, url: str) -> list[Address]:
+        store = await open_store(
+            url, cluster=self._introduction.cluster, clock=self._clock, entropy=self._entropy
+        )
+        try:
+            genesis = await store.genesis()
+            if genesis is None:
+                self._failures[store.url] = (
+                    "no service was created in it: start a silo with `durum dev`, or `durum init` it"
+                )
+                return []
+            view = (await store.read_table(genesis.mark)).view
+            if not view.active:
+                self._failures[store.url] = "it lists no active silo"
+            return [row.address for row in view.active]
+        finally:
+            await store.close()
+
+    def _nobody(self) -> errors.NoSilo:
+        tried = "; ".join(f"{what}: {why}" for what, why in sorted(self._failures.items()))
+        return errors.NoSilo(
+            f"no silo of cluster {self._introduction.cluster!r} answered within"
+            f" {self._connect_timeout_s:g} s ({tried or 'nothing was tried in that time'}). Check that"
+            " one runs, its address, the cluster's name and its secret."
+        )
+
+    def _received(self, connection: Connection, message: AnyMessage) -> None:
+        self._router.received(connection, message)
+
+    def _lost(self, connection: Connection) -> None:
+        self._router.lost(connection)
+        self._wake.set()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.open().__await__()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Cluster {self._introduction.cluster!r} silos={len(self.silos)}"
+            f" links={len(self._links.open)}>"
+        )
+
+
+def _is_url(target: str) -> bool:
+    return "://" in target or target.startswith("memory:")
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

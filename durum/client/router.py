@@ -1,0 +1,364 @@
+"""Brings a call to the owner of its grain and an answer back, whatever moves meanwhile.
+
+Knows routes, deadlines and which failures may be tried again; knows nothing of what a call means. Clients
+and silos use the same one.
+
+A call is sent again only where it surely did not run, or where its idempotency key makes a second run
+harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from durum import errors
+from durum.client.links import Links
+from durum.client.routes import Link, Routes
+from durum.clock import Clock
+from durum.config import Limits
+from durum.errors import DidRun
+from durum.grains import failure
+from durum.grains.kind import Method
+from durum.grains.reference import CallOptions, Target
+from durum.ids import Entropy
+from durum.telemetry import Log
+from durum.wire.connection import Connection, LinkBroken
+from durum.wire.messages import (
+    AnyMessage,
+    Call,
+    Cancel,
+    Failure,
+    Goodbye,
+    Hop,
+    Moved,
+    Reply,
+    Table,
+)
+
+_log = Log("durum.router")
+_AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
+_SWEEP_S: Final = 0.1
+_FIRST_PAUSE_S: Final = 0.005
+_LAST_PAUSE_S: Final = 0.25
+
+
+class Router:
+    """Calls from one process to all silos.
+
+    Args:
+        links: connections.
+        routes: the partition table.
+        clock: for deadlines.
+        entropy: for jitter.
+        limits: see Limits.
+    """
+
+    def __init__(
+        self, *, links: Links, routes: Routes, clock: Clock, entropy: Entropy, limits: Limits
+    ) -> None:
+        self._links = links
+        self._routes = routes
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._timeout_ms = int(limits.call_timeout_s * 1000)
+        self._timed: dict[tuple[int, int], object] = {}
+        self._closed = False
+
+    # The hot path ---------------------------------------------------------------------------------
+
+    async def call(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> bytes:
+        """Call a grain's method.
+
+        Args:
+            target: whom.
+            method: which.
+            args: as `method.bind` made them.
+            options: deadline and idempotency key.
+
+        Returns:
+            The encoded result.
+
+        Raises:
+            CallError: it ended without a value; `did_run` says whether it ran.
+            Exception: what the method itself raised.
+        """
+        if options.timeout_s is None and not options.idempotency_key:
+            links = self._routes.by_partition
+            link = links[target.hash % len(links)]
+            if link is not None and not link.closing:
+                call = Call(link.next_id(), target.grain, method.name, args, self._timeout_ms)
+                try:
+                    answer = await link.request(call)
+                except asyncio.CancelledError:
+                    self._withdraw(link, call.id)
+                    raise
+                except (LinkBroken, TimeoutError) as exc:
+                    return await self.deliver(target, method, args, options, first=exc)
+                if type(answer) is Reply:
+                    return answer.result
+                return await self.deliver(target, method, args, options, first=answer)
+        return await self.deliver(target, method, args, options)
+
+    # Everything else ------------------------------------------------------------------------------
+
+    async def deliver(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,
+        options: CallOptions,
+        *,
+        chain: tuple[Hop, ...] = (),
+        request: str = "",
+        first: AnyMessage | Exception | None = None,
+    ) -> bytes:
+        """As `call`, on the way that survives moves, lost silos and pauses.
+
+        Args:
+            target: whom.
+            method: which.
+            args: as `method.bind` made them.
+            options: deadline and idempotency key.
+            chain: the turns that wait for this call.
+            request: the id that stays the same along the chain.
+            first: how a first attempt has ended.
+        """
+        timeout_s = self._limits.call_timeout_s if options.timeout_s is None else options.timeout_s
+        delivery = _Delivery(target, options, self._clock.boottime() + timeout_s, timeout_s)
+        outcome = first
+        while True:
+            if outcome is not None:
+                if type(outcome) is Reply:
+                    return outcome.result
+                self._judge(delivery, outcome)
+                await self._pause(delivery)
+            left_s = delivery.deadline - self._clock.boottime()
+            if left_s <= 0 or self._closed:
+                raise self._ending(delivery)
+            link = await self._route(delivery, left_s)
+            if link is None:
+                outcome = None
+                continue
+            left_s = delivery.deadline - self._clock.boottime()
+            call = Call(
+                link.next_id(),
+                target.grain,
+                method.name,
+                args,
+                max(1, int(left_s * 1000)),
+                options.idempotency_key,
+                chain,
+                delivery.hops,
+                request,
+            )
+            outcome = await self._attempt(link, call, left_s)
+
+    async def _attempt(self, link: Link, call: Call, left_s: float) -> AnyMessage | Exception:
+        try:
+            future = link.request(call)
+        except LinkBroken as exc:
+            return exc
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), _expire, future)
+        mark = (id(link), call.id)
+        self._timed[mark] = timer  # the sweep leaves these alone
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._withdraw(link, call.id)
+            raise
+        except TimeoutError as exc:
+            self._withdraw(link, call.id)
+            return exc
+        except LinkBroken as exc:
+            return exc
+        finally:
+            timer.cancel()
+            del self._timed[mark]
+
+    def _judge(self, delivery: _Delivery, outcome: AnyMessage | Exception) -> None:
+        """Note what an attempt has shown, or raise where that is the end."""
+        match outcome:
+            case Moved():
+                self._routes.redirect(delivery.partition(self._routes), outcome)
+                delivery.hops += 1
+                delivery.last = f"it was sent on to {outcome.owner or 'nobody'}"
+            case LinkBroken():
+                self._broke(delivery, outcome)
+            case TimeoutError():
+                delivery.ran = DidRun.MAYBE
+                delivery.deadline = 0.0
+            case Failure(error=error, did_run=DidRun.NO) if error in _AGAIN:
+                delivery.last = outcome.text
+                delivery.attempts += 1
+            case Failure(error="CommitFailed") if delivery.options.idempotency_key:
+                delivery.last, delivery.ran = outcome.text, outcome.did_run
+                delivery.attempts += 1
+            case Failure():
+                raise failure.rebuild(outcome, delivery.target.kind)
+            case _:
+                raise errors.DurumBug(f"{delivery.target.grain}: answered by {outcome!r}")
+
+    def _broke(self, delivery: _Delivery, broken: LinkBroken) -> None:
+        if broken.sent:
+            delivery.ran = DidRun.MAYBE
+            if not delivery.options.idempotency_key:
+                raise errors.SiloLost(
+                    f"{delivery.target.grain}: the connection to its silo broke while the call was"
+                    " under way; it may have run. Look before you repeat it, or call with"
+                    " durum.options(ref, idempotency_key=...), which makes repeating safe.",
+                    DidRun.MAYBE,
+                ) from broken
+        delivery.last = "the connection to its silo broke"
+        delivery.attempts += 1
+
+    async def _route(self, delivery: _Delivery, left_s: float) -> Link | None:
+        """The connection to the grain's owner, or None: look again."""
+        partition = delivery.partition(self._routes)
+        link = self._routes.by_partition[partition]
+        if link is not None and not link.closing:
+            return link
+        address = self._routes.owner(partition)
+        if address is None:
+            delivery.last = (
+                "no active silo is known"
+                if not self._routes.silos
+                else "no silo owns the grain now"
+            )
+            await self._wait_table(left_s)
+            return None
+        own = self._routes.own_link(address)
+        if own is not None:
+            self._routes.use(partition, own)
+            return own
+        try:
+            async with asyncio.timeout(left_s):
+                connection = await self._links.get(address)
+        except (OSError, errors.ClusterError) as exc:
+            delivery.last = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
+            delivery.attempts += 1
+            self._routes.redirect(partition, Moved(0, address, -1))
+            await self._pause(delivery)
+            return None
+        if (
+            delivery.partition(self._routes) == partition
+            and self._routes.owner(partition) == address
+        ):
+            self._routes.use(partition, connection)
+        return connection
+
+    async def _wait_table(self, left_s: float) -> None:
+        try:
+            async with asyncio.timeout(min(left_s, _LAST_PAUSE_S)):
+                await self._routes.wait_change()
+        except TimeoutError:
+            pass
+
+    async def _pause(self, delivery: _Delivery) -> None:
+        """Wait a little longer each time, but go at once where the call was told where to go."""
+        attempts = delivery.attempts + max(0, delivery.hops - self._limits.forward_hops)
+        if attempts:
+            longest = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts, 10))
+            await self._clock.sleep(longest * (0.5 + self._entropy.fraction() / 2))
+
+    def _ending(self, delivery: _Delivery) -> errors.CallError:
+        ran = {
+            DidRun.NO: "it did not run",
+            DidRun.MAYBE: "it may have run",
+            DidRun.ROLLED_BACK: "it ran and kept nothing",
+            DidRun.YES: "it ran",
+        }[delivery.ran]
+        if self._closed:
+            return errors.ShuttingDown(f"{delivery.target.grain}: the client was closed; {ran}.")
+        why = f" ({delivery.last})" if delivery.last else ""
+        return errors.CallTimeout(
+            f"{delivery.target.grain}: no answer within {delivery.timeout_s:g} s{why}; {ran}."
+            " Raise durum.options(ref, timeout=...) if the method needs longer.",
+            delivery.ran,
+        )
+
+    def _withdraw(self, link: Link, call_id: int) -> None:
+        link.forget(call_id)
+        if not link.closing:
+            link.send(Cancel(call_id))
+
+    # What silos push ------------------------------------------------------------------------------
+
+    def received(self, connection: Connection, message: AnyMessage) -> None:
+        """Take in what a silo sent unasked."""
+        if isinstance(message, Table):
+            self.learn(message)
+        elif isinstance(message, Goodbye):
+            self._routes.lose(connection)
+
+    def learn(self, table: Table) -> None:
+        """Take in a partition table; break what waits on the dead."""
+        if not self._routes.learn(table, self._links.open):
+            return
+        dead = frozenset(table.dead)
+        for connection in list(self._links.open.values()):
+            if connection.peer.silo in dead:
+                self._links.drop(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection takes no more calls."""
+        self._routes.lose(connection)
+
+    async def sweep(self) -> None:
+        """Expire calls that were sent without a timer of their own. Runs until cancelled.
+
+        Ids grow, so a mark of the largest id at an instant tells which requests are older than it: the
+        hot path pays nothing for its deadline.
+        """
+        marks: dict[Connection, deque[tuple[float, int]]] = {}
+        while True:
+            await self._clock.sleep(_SWEEP_S)
+            now = self._clock.boottime()
+            for connection in self._links.open.values():
+                seen = marks.setdefault(connection, deque())
+                seen.append((now, connection.next_id()))
+                while seen and now - seen[0][0] >= self._limits.call_timeout_s:
+                    _, newest = seen.popleft()
+                    self._expire_up_to(connection, newest)
+            for connection in [c for c in marks if c.closing]:
+                del marks[connection]
+
+    def _expire_up_to(self, connection: Connection, newest: int) -> None:
+        for call_id, future in connection.pending_up_to(newest):
+            if (id(connection), call_id) not in self._timed:
+                _expire(future)
+                self._withdraw(connection, call_id)
+
+    def close(self) -> None:
+        """Let calls that are being delivered end with their present attempt."""
+        self._closed = True
+
+
+class _Delivery:
+    """How far one call has come."""
+
+    __slots__ = ("attempts", "deadline", "hops", "last", "options", "ran", "target", "timeout_s")
+
+    def __init__(
+        self, target: Target, options: CallOptions, deadline: float, timeout_s: float
+    ) -> None:
+        self.target = target
+        self.options = options
+        self.deadline = deadline
+        self.timeout_s = timeout_s
+        self.ran = DidRun.NO
+        self.attempts = 0
+        self.hops = 0
+        self.last = ""
+
+    def partition(self, routes: Routes) -> int:
+        return self.target.hash % len(routes.by_partition)
+
+
+def _expire(future: asyncio.Future[AnyMessage]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

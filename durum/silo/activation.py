@@ -1,0 +1,326 @@
+"""The live instance of one grain on this silo. Owns its states; its turns are the performer's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains import failure
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId, Token
+from durum.silo import refusals
+from durum.silo.durable import Durable
+from durum.silo.host import ActivationHost
+from durum.silo.mailbox import Mailbox
+from durum.silo.performer import Performer, Tracking
+from durum.silo.reason import Reason
+from durum.silo.services import Services
+from durum.silo.turn import Sink, Turn, refuse
+from durum.telemetry import Log
+from durum.wire.messages import Call
+
+_log = Log("durum.activation")
+
+
+class State(Enum):
+    """Where an activation stands; it only moves down."""
+
+    ACTIVATING = auto()
+    VALID = auto()
+    DEACTIVATING = auto()
+    GONE = auto()
+
+
+_LEGAL: Final = {
+    State.ACTIVATING: {State.VALID, State.GONE},
+    State.VALID: {State.DEACTIVATING, State.GONE},
+    State.DEACTIVATING: {State.GONE},
+    State.GONE: set(),
+}
+
+
+class Home(Tracking, Protocol):
+    """Where an activation lives."""
+
+    def elsewhere(self, turn: Turn) -> None:
+        """Place a call that did not run in this activation."""
+        ...
+
+    def removed(self, activation: Activation, *, doubtful: bool, lost: bool) -> None:
+        """It is gone.
+
+        Args:
+            activation: which.
+            doubtful: a commit of unknown outcome may still land.
+            lost: the store has another owner or version.
+        """
+        ...
+
+    def retire(self, activation: Activation, reason: Reason) -> None:
+        """It asks to be deactivated."""
+        ...
+
+
+class Activation:
+    """One grain, alive.
+
+    Args:
+        kind, key, grain: who.
+        partition: the grain's partition.
+        token: the holding it lives under.
+        services: the silo's.
+        home: where it lives.
+    """
+
+    __slots__ = (
+        "_durable",
+        "_home",
+        "_mailbox",
+        "_performer",
+        "_services",
+        "_settled",
+        "_state",
+        "_waiting",
+        "grain",
+        "kind",
+        "partition",
+        "used",
+    )
+
+    def __init__(
+        self,
+        *,
+        kind: GrainKind,
+        key: str,
+        grain: GrainId,
+        partition: int,
+        token: Token,
+        services: Services,
+        home: Home,
+    ) -> None:
+        options = kind.options
+        self.kind = kind
+        self.grain = grain
+        self.partition = partition
+        self.used = services.load.tick
+        self._services = services
+        self._home = home
+        self._state = State.ACTIVATING
+        self._settled: asyncio.Event | None = None
+        self._waiting: deque[Turn] = deque()  # calls that came before or after it was valid
+        self._mailbox: Mailbox[Turn] = Mailbox(
+            grain,
+            limit=options.mailbox_calls or services.config.limits.mailbox_calls,
+            reentrant=options.reentrant,
+            chain_enters=options.reentrancy == "chain",
+        )
+        self._durable = Durable(grain, kind, partition, token, services)
+        self._performer = Performer(
+            grain=grain,
+            kind=kind,
+            mailbox=self._mailbox,
+            durable=self._durable,
+            services=services,
+            tracking=home,
+            lost=self.drop,
+        )
+        host = ActivationHost(grain, services, self._performer, self._retire)
+        self._durable.instance = kind.create(key, host)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def idle(self) -> bool:
+        """Valid, with nothing running and nothing waiting."""
+        return self._state is State.VALID and self._mailbox.idle
+
+    # Taking in calls -------------------------------------------------------------------------------
+
+    def offer(self, call: Call, sink: Sink, now: float) -> None:
+        """Take in a call; it is answered once, now or later.
+
+        Args:
+            call: the message.
+            sink: where its answer goes.
+            now: boottime.
+        """
+        method = self.kind.methods.get(call.method)
+        if method is None:
+            return refuse(sink, call.id, refusals.no_such_method(self.kind, call.method))
+        services = self._services
+        turn = Turn(
+            next(services.turns), call, method, sink, self._durable, now + call.timeout_ms / 1000
+        )
+        load = services.load
+        load.calls += 1
+        load.bytes += len(call.args)
+        self.used = load.tick
+        if self._state is State.VALID:
+            return self._performer.admit(turn, now)
+        return self._take_unready(turn, now)
+
+    def _take_unready(self, turn: Turn, now: float) -> None:
+        """A call while the activation comes or goes."""
+        if self._state is State.GONE:
+            self._home.elsewhere(turn)
+        elif self._mailbox.enters(turn):
+            self._performer.admit(turn, now)  # a turn that must end first waits for it
+        elif any(hop.grain == self.grain for hop in turn.chain):
+            path = " -> ".join(hop.grain for hop in turn.chain)
+            self._reject(
+                turn,
+                errors.Deadlock(
+                    f"{path} -> {self.grain}: a hook of the last waits for itself; the call did not"
+                    " run. Call other grains from methods, not from hooks."
+                ),
+            )
+        elif len(self._waiting) >= self._services.config.limits.mailbox_calls:
+            self._reject(
+                turn,
+                errors.Overloaded(
+                    f"{self.grain} is {self._state.name.lower()} and has {len(self._waiting)} calls"
+                    " waiting; the call did not run. Slow down, or raise mailbox_calls."
+                ),
+            )
+        else:
+            self._waiting.append(turn)
+            self._home.track(turn)
+
+    def cancel(self, turn: Turn) -> None:
+        """Its caller no longer waits."""
+        if turn.ended:
+            return
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+            self._performer.forget(turn)
+        else:
+            self._performer.cancel(turn)
+
+    def _reject(self, turn: Turn, error: errors.CallError) -> None:
+        turn.fail(error)
+        self._performer.forget(turn)
+
+    # Coming and going ------------------------------------------------------------------------------
+
+    def activate_at_once(self) -> bool:
+        """Become valid without waiting, where the kind needs neither store nor hook."""
+        if self.kind.durable or self.kind.has_on_activate:
+            return False
+        self._go(State.VALID)
+        return True
+
+    async def activate(self, *, raise_version: bool) -> None:
+        """Load the state, run the hook, and let in the calls that came meanwhile.
+
+        Args:
+            raise_version: an earlier commit of this grain may still land; keep it from that.
+
+        Raises:
+            StoreError: the state cannot be read.
+            Superseded: the partition is not ours any more.
+            Exception: whatever on_activate raised.
+        """
+        if self.kind.durable or raise_version:
+            await self._durable.load(raise_version=raise_version)
+        if self.kind.has_on_activate:
+            await self._durable.instance.on_activate()
+            await self._commit_hook()
+        if self._is(State.GONE):
+            return  # dropped meanwhile
+        self._go(State.VALID)
+        while self._waiting and self._is(State.VALID):
+            turn = self._waiting.popleft()
+            if turn.tracked:
+                self._home.untrack(turn)
+            self._performer.admit(turn, self._services.clock.boottime())
+
+    def fail(self, error: Exception) -> None:
+        """It cannot be activated: refuse the calls that came meanwhile, and go."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if isinstance(error, errors.CallError):
+                turn.fail(error)
+            else:
+                turn.answer(failure.encode(error, turn.call.id, DidRun.NO))
+            self._performer.forget(turn)
+        self.drop()
+
+    async def deactivate(self, reason: Reason, within_s: float) -> None:
+        """Finish the turns that run, run the hook, go, and send on what waits.
+
+        Args:
+            reason: why, for the hook.
+            within_s: turns that take longer are cancelled and rolled back.
+        """
+        if self._state is not State.VALID:
+            return
+        self._go(State.DEACTIVATING)
+        self._waiting.extend(self._mailbox.take_waiting())
+        if self._mailbox.running:
+            await self._wait_quiet(within_s)
+        if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._durable.instance.on_deactivate(reason)
+                    await self._commit_hook()
+            except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
+                _log.error("on_deactivate failed", exc, grain=self.grain)
+        self.drop()
+
+    def drop(self) -> None:
+        """Be gone at once: what is not committed is not kept; calls that wait are placed anew."""
+        if self._state is State.GONE:
+            return
+        self._go(State.GONE)
+        self._home.removed(self, doubtful=self._durable.doubtful, lost=self._durable.lost)
+        waiting = [*self._waiting, *self._mailbox.take_waiting()]
+        self._waiting.clear()
+        for turn in waiting:
+            self._home.elsewhere(turn)
+
+    async def wait_gone(self) -> None:
+        """Return when it is gone, or valid: then it has to be deactivated first."""
+        if self._state in {State.ACTIVATING, State.DEACTIVATING}:
+            if self._settled is None:
+                self._settled = asyncio.Event()
+            await self._settled.wait()
+
+    async def _wait_quiet(self, within_s: float) -> None:
+        quiet = self._performer.quiet = asyncio.Event()
+        try:
+            async with asyncio.timeout(within_s):
+                await quiet.wait()
+        except TimeoutError:
+            _log.warning("turns cancelled, they took too long to drain", grain=self.grain)
+            self._performer.cancel_all()
+            # A commit on its way is not cancelled; it ends by its turn's deadline.
+            await quiet.wait()
+
+    async def _commit_hook(self) -> None:
+        """Commit what a hook has changed, as if it were a turn."""
+        if self._durable.changed():
+            await self._performer.commit_now(self._services.config.limits.call_timeout_s)
+
+    def _retire(self) -> None:
+        self._home.retire(self, Reason.REQUESTED)
+
+    def _is(self, state: State) -> bool:
+        """Asked after an await, where a type checker still believes what was true before it."""
+        return self._state is state
+
+    def _go(self, state: State) -> None:
+        if state not in _LEGAL[self._state]:
+            raise errors.DurumBug(f"{self!r}: {self._state.name} -> {state.name}")
+        self._state = state
+        if self._settled is not None and state in {State.VALID, State.GONE}:
+            self._settled.set()
+            self._settled = None
+
+    def __repr__(self) -> str:
+        return f"<Activation {self.grain} {self._state.name} {self._mailbox!r}>"

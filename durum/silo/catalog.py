@@ -1,0 +1,185 @@
+"""Which grains are alive on this silo. Owns activations from birth to removal; knows no messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from durum import errors
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId, Token, split_grain_id
+from durum.silo import refusals
+from durum.silo.activation import Activation, State
+from durum.silo.reason import Reason
+from durum.silo.services import Services
+from durum.silo.turn import Turn
+from durum.telemetry import Log
+
+_log = Log("durum.catalog")
+
+
+class Placing(Protocol):
+    """Who places calls: the dispatcher."""
+
+    def elsewhere(self, turn: Turn) -> None:
+        """Place a call anew; it did not run."""
+        ...
+
+    def track(self, turn: Turn) -> None:
+        """Remember a turn that waits or takes its time, so that it can be cancelled."""
+        ...
+
+    def untrack(self, turn: Turn) -> None:
+        """A tracked turn has ended."""
+        ...
+
+
+class Catalog:
+    """All activations of one silo.
+
+    Args:
+        kinds: those that the silo hosts, by name.
+        services: the silo's.
+        placing: see Placing.
+        superseded: told of a partition whose store record no longer fits what we hold.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, GrainKind],
+        services: Services,
+        placing: Placing,
+        superseded: Callable[[int], None],
+    ) -> None:
+        self.kinds = kinds
+        self._services = services
+        self._placing = placing
+        self._superseded = superseded
+        self._by_partition: dict[int, dict[GrainId, Activation]] = {}
+        self._doubtful: set[GrainId] = set()
+        self._reason = Reason.MOVED
+        self.activations: dict[GrainId, Activation] = {}
+        """Every one that is not gone. The dispatcher reads it for each call."""
+
+    def kind_of(self, grain: GrainId) -> GrainKind | None:
+        """The grain's kind, where this silo hosts it."""
+        return self.kinds.get(split_grain_id(grain)[0])
+
+    def create(self, kind: GrainKind, grain: GrainId, partition: int, token: Token) -> Activation:
+        """Begin to activate a grain under a holding. It takes calls from here on."""
+        activation = Activation(
+            kind=kind,
+            key=split_grain_id(grain)[1],
+            grain=grain,
+            partition=partition,
+            token=token,
+            services=self._services,
+            home=self,
+        )
+        self.activations[grain] = activation
+        self._by_partition.setdefault(partition, {})[grain] = activation
+        if grain in self._doubtful or not activation.activate_at_once():
+            self._services.tasks.start(
+                self._activate(activation), f"activate {grain}", self._services.base.copy()
+            )
+        return activation
+
+    async def _activate(self, activation: Activation) -> None:
+        grain = activation.grain
+        try:
+            await activation.activate(raise_version=grain in self._doubtful)
+        except errors.StoreUnavailable as exc:
+            activation.fail(refusals.not_serving(grain, exc))
+        except errors.Superseded as exc:
+            self._superseded(activation.partition)
+            activation.fail(refusals.not_serving(grain, exc))
+        except errors.DataLoss as exc:
+            self._services.halt(exc)
+            activation.fail(refusals.not_serving(grain, exc))
+        except Exception as exc:  # noqa: BLE001 - the author's on_activate, or a state it cannot read
+            _log.error("activation failed", exc, grain=grain)
+            activation.fail(exc)
+        else:
+            self._doubtful.discard(grain)
+
+    def stopping(self) -> None:
+        """From here on grains are told that the silo stops, not that they move."""
+        self._reason = Reason.STOPPING
+
+    async def drain(self, partition: int, within_s: float) -> None:
+        """Deactivate all grains of a partition, side by side.
+
+        Args:
+            partition: which.
+            within_s: turns that take longer are cancelled and rolled back.
+        """
+        while activations := list(self._by_partition.get(partition, {}).values()):
+            async with asyncio.TaskGroup() as group:
+                for activation in activations:
+                    group.create_task(
+                        self._retire(activation, self._reason, within_s),
+                        name=f"drain {activation.grain}",
+                    )
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition at once: it is not ours any more."""
+        for activation in list(self._by_partition.get(partition, {}).values()):
+            activation.drop()
+        self._doubtful = {g for g in self._doubtful if g in self.activations}
+
+    def drop_all(self) -> None:
+        """Forget everything at once."""
+        for activation in list(self.activations.values()):
+            activation.drop()
+        self._doubtful.clear()
+
+    async def _retire(self, activation: Activation, reason: Reason, within_s: float) -> None:
+        if activation.state is State.VALID:
+            await activation.deactivate(reason, within_s)
+        else:
+            await activation.wait_gone()
+
+    # Home of activations ----------------------------------------------------------------------------
+
+    def elsewhere(self, turn: Turn) -> None:
+        """Place a call that did not run in its activation."""
+        self._placing.elsewhere(turn)
+
+    def track(self, turn: Turn) -> None:
+        """Remember a turn that waits or takes its time."""
+        self._placing.track(turn)
+
+    def untrack(self, turn: Turn) -> None:
+        """A tracked turn has ended."""
+        self._placing.untrack(turn)
+
+    def removed(self, activation: Activation, *, doubtful: bool, lost: bool) -> None:
+        """An activation is gone."""
+        grain = activation.grain
+        if self.activations.get(grain) is activation:
+            del self.activations[grain]
+        siblings = self._by_partition.get(activation.partition)
+        if siblings is not None and siblings.get(grain) is activation:
+            del siblings[grain]
+            if not siblings:
+                del self._by_partition[activation.partition]
+        if doubtful:
+            self._doubtful.add(grain)
+        elif lost:
+            self._superseded(activation.partition)
+
+    def retire(self, activation: Activation, reason: Reason) -> None:
+        """Deactivate one grain, once its turns have ended."""
+        if activation.state is State.VALID:
+            self._services.tasks.start(
+                activation.deactivate(reason, self._services.config.limits.drain_timeout_s),
+                f"deactivate {activation.grain}",
+                self._services.base.copy(),
+            )
+
+    def __len__(self) -> int:
+        return len(self.activations)
+
+    def __repr__(self) -> str:
+        return f"<Catalog activations={len(self)} partitions={len(self._by_partition)}>"

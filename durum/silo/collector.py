@@ -1,0 +1,61 @@
+"""Lets idle activations go. Owns the coarse clock by which they are idle; a busy one is never collected."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durum.silo.catalog import Catalog
+from durum.silo.reason import Reason
+from durum.silo.services import Services
+
+_TICK_S: Final = 1.0
+_CHUNK: Final = 500  # activations looked at between two looks of the loop at everything else
+
+
+class Collector:
+    """Deactivates what nobody called for its kind's `idle_after`.
+
+    Args:
+        catalog: what is alive.
+        services: the silo's.
+    """
+
+    def __init__(self, catalog: Catalog, services: Services) -> None:
+        self._catalog = catalog
+        self._services = services
+        self.collected = 0
+
+    async def run(self) -> None:
+        """Look at all activations, over and over, a few at a time. Runs until cancelled."""
+        clock, load = self._services.clock, self._services.load
+        began = clock.boottime()
+        looked = 0
+        while True:
+            await clock.sleep(_TICK_S)
+            load.tick = int((clock.boottime() - began) / _TICK_S)
+            every = max(1, int(self._shortest_idle_s() / _TICK_S / 8))
+            if load.tick - looked >= every:
+                looked = load.tick
+                await self.look()
+
+    async def look(self) -> None:
+        """Look at all activations once."""
+        default_s = self._services.config.limits.idle_after_s
+        tick = self._services.load.tick
+        for index, activation in enumerate(list(self._catalog.activations.values()), 1):
+            idle_after_s = activation.kind.options.idle_after_s or default_s
+            if (tick - activation.used) * _TICK_S >= idle_after_s and activation.idle:
+                self.collected += 1
+                self._catalog.retire(activation, Reason.IDLE)
+            if index % _CHUNK == 0:
+                await self._services.clock.sleep(0)
+
+    def _shortest_idle_s(self) -> float:
+        limits = self._services.config.limits
+        kinds = self._catalog.kinds.values()
+        return min(
+            [limits.idle_after_s, *(k.options.idle_after_s or limits.idle_after_s for k in kinds)]
+        )
+
+    def __repr__(self) -> str:
+        return f"<Collector collected={self.collected}>"

@@ -1,0 +1,210 @@
+"""Takes in calls and brings each to its activation, or says where else it has to go. Runs no user code.
+
+Bounds what a silo has on its hands, remembers which turns can be cancelled, and ends those whose deadline
+has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains.kind import GrainKind
+from durum.ids import Address, GrainId, SiloId, address_of
+from durum.placement.partitions import partition_of
+from durum.silo import refusals
+from durum.silo.activation import Activation
+from durum.silo.catalog import Catalog
+from durum.silo.holdings import Holding
+from durum.silo.services import Services
+from durum.silo.turn import Sink, Turn, refuse
+from durum.wire.messages import Call, Cancel, Moved
+
+_SWEEP_S: Final = 0.25
+
+
+class Holdings(Protocol):
+    """Which partitions this silo serves, and who should serve the others: the ownership."""
+
+    def holding(self, partition: int) -> Holding | None:
+        """The holding, where this silo serves the partition now."""
+        ...
+
+    async def held(self, partition: int, timeout_s: float) -> Holding | None:
+        """Wait until this silo serves the partition; None where it does not in time."""
+        ...
+
+    def wanted(self, partition: int) -> SiloId | None:
+        """Who owns the partition by the newest view."""
+        ...
+
+
+class Dispatcher:
+    """The way in for calls, from connections and from this silo's own grains.
+
+    Args:
+        silo: this silo.
+        partitions: P.
+        services: the silo's.
+        version: the newest view's number.
+    """
+
+    def __init__(
+        self, *, silo: SiloId, partitions: int, services: Services, version: Callable[[], int]
+    ) -> None:
+        self._silo = silo
+        self._partitions = partitions
+        self._services = services
+        self._version = version
+        self._tracked: dict[tuple[int, int], Turn] = {}
+        self._activations: Mapping[GrainId, Activation] = {}
+        self._catalog: Catalog
+        self._holdings: Holdings
+        self._closed = False
+
+    def serve(self, catalog: Catalog, holdings: Holdings) -> None:
+        """Take in calls for the catalog's grains from here on."""
+        self._catalog = catalog
+        self._holdings = holdings
+        self._activations = catalog.activations
+
+    def close(self) -> None:
+        """Refuse all calls from here on; they did not run."""
+        self._closed = True
+
+    def call(self, sink: Sink, call: Call) -> None:
+        """Take in a call; it is answered once, now or later."""
+        services = self._services
+        load, limits = services.load, services.config.limits
+        if load.calls >= limits.silo_calls or load.bytes > limits.silo_bytes:
+            return refuse(
+                sink,
+                call.id,
+                errors.Overloaded(
+                    f"{self._silo} has {load.calls} calls with {load.bytes} bytes on its hands (limits"
+                    f" {limits.silo_calls}, {limits.silo_bytes}); the call did not run. Slow down, add"
+                    " silos, or raise silo_calls or silo_bytes."
+                ),
+            )
+        activation = self._activations.get(call.grain)
+        if activation is not None and not self._closed:
+            return activation.offer(call, sink, services.clock.boottime())
+        return self._place(sink, call)
+
+    def cancel(self, sink: Sink, message: Cancel) -> None:
+        """The caller no longer waits for a call."""
+        turn = self._tracked.get((id(sink), message.id))
+        if turn is not None:
+            self._cancel(turn)
+
+    # Calls to grains that are not alive here ----------------------------------------------------------
+
+    def _place(self, sink: Sink, call: Call) -> None:
+        if self._closed:
+            return refuse(
+                sink,
+                call.id,
+                errors.ShuttingDown(f"{self._silo} is stopping; the call did not run."),
+            )
+        kind = self._catalog.kind_of(call.grain)
+        if kind is None:
+            return refuse(sink, call.id, refusals.no_such_kind(call.grain, self._silo))
+        partition = partition_of(call.grain, self._partitions)
+        holding = self._holdings.holding(partition)
+        if holding is not None:
+            return self._activate(sink, call, kind, partition, holding)
+        wanted = self._holdings.wanted(partition)
+        if wanted == self._silo:
+            self._hold(sink, call, partition)
+            return None
+        owner = Address("") if wanted is None else address_of(wanted)
+        sink.send(Moved(call.id, owner, self._version()))
+        return None
+
+    def _activate(
+        self, sink: Sink, call: Call, kind: GrainKind, partition: int, holding: Holding
+    ) -> None:
+        now = self._services.clock.boottime()
+        if not self._services.lease.held(now):
+            return refuse(sink, call.id, refusals.lapsed(call.grain))
+        activation = self._catalog.create(kind, call.grain, partition, holding.token)
+        return activation.offer(call, sink, now)
+
+    def _hold(self, sink: Sink, call: Call, partition: int) -> None:
+        """The partition is on its way to this silo: let the call wait for it."""
+        load = self._services.load
+        load.calls += 1
+        load.bytes += len(call.args)
+        self._services.tasks.start(
+            self._wait_held(sink, call, partition), f"hold {call.grain}", self._services.base.copy()
+        )
+
+    async def _wait_held(self, sink: Sink, call: Call, partition: int) -> None:
+        clock, load = self._services.clock, self._services.load
+        since = clock.boottime()
+        try:
+            holding = await self._holdings.held(partition, call.timeout_ms / 1000)
+        finally:
+            load.calls -= 1
+            load.bytes -= len(call.args)
+        call.timeout_ms -= int((clock.boottime() - since) * 1000)
+        if call.timeout_ms <= 0:
+            late = f"{call.grain}: its partition did not arrive in time; the call did not run."
+            return refuse(sink, call.id, errors.CallTimeout(late, DidRun.NO))
+        if holding is None and self._holdings.wanted(partition) == self._silo:
+            return refuse(
+                sink, call.id, refusals.not_serving(call.grain, "its partition is on its way here")
+            )
+        return self.call(sink, call)
+
+    def elsewhere(self, turn: Turn) -> None:
+        """Place a call anew; it did not run in its activation."""
+        if turn.tracked:
+            self.untrack(turn)
+        turn.ended = True
+        load = self._services.load
+        load.calls -= 1
+        load.bytes -= len(turn.call.args)
+        left_s = turn.deadline - self._services.clock.boottime()
+        turn.call.timeout_ms = max(1, int(left_s * 1000))
+        self.call(turn.sink, turn.call)
+
+    # Turns that can be cancelled ----------------------------------------------------------------------
+
+    def track(self, turn: Turn) -> None:
+        """Remember a turn that waits or takes its time."""
+        turn.tracked = True
+        self._tracked[id(turn.sink), turn.call.id] = turn
+
+    def untrack(self, turn: Turn) -> None:
+        """A tracked turn has ended, or goes elsewhere."""
+        turn.tracked = False
+        self._tracked.pop((id(turn.sink), turn.call.id), None)
+
+    async def sweep(self) -> None:
+        """End turns whose deadline has passed. Runs until cancelled."""
+        clock = self._services.clock
+        while True:
+            await clock.sleep(_SWEEP_S)
+            now = clock.boottime()
+            for turn in [turn for turn in self._tracked.values() if now >= turn.deadline]:
+                self._cancel(turn)
+
+    def _cancel(self, turn: Turn) -> None:
+        activation = self._activations.get(turn.call.grain)
+        if activation is not None:
+            activation.cancel(turn)
+        elif turn.task is not None:
+            turn.task.cancel()
+
+    async def settle(self, within_s: float) -> None:
+        """Return when nothing is waiting or running, or the time is up."""
+        clock = self._services.clock
+        until = clock.boottime() + within_s
+        while self._services.load.calls and clock.boottime() < until:
+            await clock.sleep(0.005)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._silo} tracked={len(self._tracked)} {self._services.load!r}>"

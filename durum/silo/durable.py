@@ -1,0 +1,274 @@
+"""The durable side of one activation: what the store has, and the way there. Runs no user code.
+
+Holds the bytes that were committed last, so that it can tell whether a turn changed anything and take a
+failed turn back. At most one commit of a grain is under way; the next one waits and is encoded when its
+time comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from durum import errors
+from durum.config import Limits
+from durum.errors import DidRun
+from durum.grains.actor import Actor
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId, Token
+from durum.silo.replies import Change, RememberedReplies
+from durum.silo.services import Services
+from durum.store.protocol import Commit, Committed
+
+_FIRST_PAUSE_S: Final = 0.02
+_LAST_PAUSE_S: Final = 0.5
+
+Then = Callable[[errors.CallError | None], None]
+"""Called once with how a commit ended: None, or the error for whoever waits."""
+
+
+class _Sending:
+    """One commit on its way."""
+
+    __slots__ = ("attempts", "change", "commit", "deadline", "then", "unknown")
+
+    def __init__(self, commit: Commit, change: Change | None, deadline: float, then: Then) -> None:
+        self.commit = commit
+        self.change = change
+        self.deadline = deadline
+        self.then = then
+        self.attempts = 0
+        self.unknown = False  # an attempt's answer was lost: it may have been applied
+
+
+class Durable:
+    """What is durable of one grain, as one activation sees it.
+
+    Args:
+        grain: which.
+        kind: its kind.
+        partition: its partition.
+        token: the holding that this activation lives under; every commit carries it.
+        services: the silo's.
+    """
+
+    __slots__ = (
+        "_grain",
+        "_kind",
+        "_partition",
+        "_queue",
+        "_sending",
+        "_services",
+        "_token",
+        "committed",
+        "doubtful",
+        "instance",
+        "lost",
+        "replies",
+        "version",
+    )
+
+    def __init__(
+        self, grain: GrainId, kind: GrainKind, partition: int, token: Token, services: Services
+    ) -> None:
+        self._grain = grain
+        self._kind = kind
+        self._partition = partition
+        self._token = token
+        self._services = services
+        self._sending: _Sending | None = None
+        self._queue: deque[Callable[[], None]] = deque()
+        self.instance: Actor
+        self.committed: bytes = b""
+        self.version: int | None = None
+        self.replies: RememberedReplies | None = None
+        self.lost = False
+        """Another owner or version is in the store: this activation must go."""
+        self.doubtful = False
+        """A commit's fate is unknown: the next load must raise the version."""
+
+    async def load(self, *, raise_version: bool) -> None:
+        """Read the record and set the instance's fields by it.
+
+        Args:
+            raise_version: an earlier commit of this grain may still land; keep it from that.
+
+        Raises:
+            StoreError: the store did not answer, or lost the record.
+            Superseded: the holding is not ours any more.
+        """
+        record = await self._services.store.load(
+            self._partition, self._token, self._grain, raise_version=raise_version
+        )
+        self.version = record.version
+        if self._kind.durable:
+            self._kind.restore(self.instance, record.state)
+            self.committed = self._kind.encode_state(self.instance)
+
+    async def load_replies(self) -> None:
+        """Read the remembered replies, and the version where no load has. Raises as `load` does."""
+        if self.version is None:
+            await self.load(raise_version=False)
+        stored = await self._services.store.replies(self._partition, self._token, self._grain)
+        if self.replies is None:  # two turns of a reentrant kind may have asked
+            self.replies = RememberedReplies(self._grain, stored, self._reply_limits())
+
+    def _reply_limits(self) -> Limits:
+        limits, options = self._services.config.limits, self._kind.options
+        return msgspec.structs.replace(
+            limits,
+            replies_kept=options.replies_kept or limits.replies_kept,
+            reply_window_s=options.reply_window_s or limits.reply_window_s,
+        )
+
+    def verify(self) -> asyncio.Future[None]:
+        """Ask the store whether the holding is still ours. Raises as `load` does."""
+        return self._services.store.verify(self._partition, self._token)
+
+    def changed(self) -> bool:
+        """Whether durable fields differ from what was committed last."""
+        return self._kind.durable and self._kind.encode_state(self.instance) != self.committed
+
+    def roll_back(self) -> None:
+        """Set durable fields to what was committed last."""
+        if self._kind.durable:
+            self._kind.restore(self.instance, self.committed)
+
+    def commit(
+        self, *, change: Change | None, with_state: bool, deadline: float, then: Then
+    ) -> None:
+        """Commit the instance's fields as they are, and a remembered reply, in one step.
+
+        Args:
+            change: the remembered reply, or None.
+            with_state: whether fields go along; False for a failed turn, whose fields are taken back.
+            deadline: boottime until which an attempt without a clear answer is repeated.
+            then: called with the outcome, never from inside this method unless nothing is to be done.
+        """
+        if self._sending is not None:
+            self._queue.append(
+                partial(
+                    self.commit, change=change, with_state=with_state, deadline=deadline, then=then
+                )
+            )
+            return
+        state: bytes | None = None
+        if with_state and self._kind.durable:
+            state = self._kind.encode_state(self.instance)
+            limit = self._services.config.limits.state_bytes
+            if len(state) > limit:
+                return then(
+                    errors.CommitFailed(
+                        f"{self._grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
+                        " was rolled back. Keep less in one grain, or raise state_bytes.",
+                        DidRun.ROLLED_BACK,
+                    )
+                )
+            if state == self.committed:
+                state = None
+        if state is None and change is None:
+            return then(None)
+        if self.version is None:
+            raise errors.DurumBug(f"{self._grain}: a commit before its first load")
+        commit = Commit(
+            partition=self._partition,
+            token=self._token,
+            grain=self._grain,
+            id=self._services.next_commit_id(),
+            version=self.version,
+            state=state,
+            replies=None if change is None else change.replies,
+            forget=() if change is None else change.forget,
+        )
+        self._sending = _Sending(commit, change, deadline, then)
+        self._send()
+        return None
+
+    def _send(self) -> None:
+        sending = self._sending
+        if sending is None:
+            return
+        sending.attempts += 1
+        future = self._services.store.commit(sending.commit)
+        future.add_done_callback(self._settled, context=self._services.base)
+
+    def _settled(self, future: asyncio.Future[Committed]) -> None:
+        sending = self._sending
+        if sending is None:
+            raise errors.DurumBug(f"{self._grain}: an answer to no commit")
+        error: BaseException | None
+        if future.cancelled():
+            error = errors.StoreUnavailable("the store was closed meanwhile", None)
+        else:
+            error = future.exception()
+        if error is None:
+            self._succeeded(sending, future.result())
+        elif isinstance(error, errors.StoreUnavailable):
+            self._unanswered(sending, error)
+        else:
+            self._refused(sending, error)
+
+    def _succeeded(self, sending: _Sending, committed: Committed) -> None:
+        self.version = committed.version
+        if sending.commit.state is not None:
+            self.committed = sending.commit.state
+        if sending.change is not None and self.replies is not None:
+            self.replies.applied(sending.change)
+        self._services.load.committed += 1
+        self._services.committed(self._partition, committed.commits)
+        self._finish(sending, None)
+
+    def _unanswered(self, sending: _Sending, error: errors.StoreUnavailable) -> None:
+        """Send the very same commit again: the store knows one that it has applied by its id."""
+        sending.unknown = sending.unknown or error.applied is None
+        if self._services.clock.boottime() < sending.deadline:
+            pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(sending.attempts, 6))
+            asyncio.get_running_loop().call_later(pause_s, self._send, context=self._services.base)
+            return
+        if sending.unknown:
+            self.lost = self.doubtful = True
+            what = (
+                "its outcome is unknown. Look before you repeat it, or call with an idempotency key"
+            )
+            ran = DidRun.MAYBE
+        else:
+            what = "nothing was kept, and it can be repeated if what it called may be"
+            ran = DidRun.ROLLED_BACK
+        self._finish(
+            sending,
+            errors.CommitFailed(
+                f"{self._grain}: the method ran, and the store did not take its commit ({error});"
+                f" {what}.",
+                ran,
+            ),
+        )
+
+    def _refused(self, sending: _Sending, error: BaseException) -> None:
+        self.lost = True
+        self._services.load.fenced += 1
+        if isinstance(error, errors.DataLoss):
+            self._services.halt(error)
+        # An earlier attempt may have been applied before another owner came: only then is it unknown.
+        ran = DidRun.MAYBE if sending.unknown else DidRun.ROLLED_BACK
+        self._finish(
+            sending,
+            errors.CommitFailed(
+                f"{self._grain}: the method ran, and the store refused its commit ({error});"
+                f" {'its outcome is unknown' if sending.unknown else 'nothing was kept'}.",
+                ran,
+            ),
+        )
+
+    def _finish(self, sending: _Sending, error: errors.CallError | None) -> None:
+        self._sending = None
+        sending.then(error)
+        while self._queue and self._sending is None:
+            self._queue.popleft()()
+
+    def __repr__(self) -> str:
+        return f"<Durable {self._grain} version={self.version} sending={self._sending is not None}>"

@@ -1,0 +1,88 @@
+"""What a grain's code may ask of its silo (grains.context.Host). Runs no turn itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains.context import TurnContext
+from durum.grains.kind import Method
+from durum.grains.reference import CallOptions, Target
+from durum.ids import GrainId
+from durum.silo.performer import Performer
+from durum.silo.services import Services
+from durum.silo.turn import CURRENT, Turn
+
+
+class ActivationHost:
+    """One activation's face towards its instance.
+
+    Args:
+        grain: which.
+        services: the silo's.
+        performer: runs its turns.
+        retire: called when it asks to be deactivated.
+    """
+
+    __slots__ = ("_grain", "_performer", "_retire", "_services")
+
+    def __init__(
+        self, grain: GrainId, services: Services, performer: Performer, retire: Callable[[], None]
+    ) -> None:
+        self._grain = grain
+        self._services = services
+        self._performer = performer
+        self._retire = retire
+
+    @property
+    def context(self) -> TurnContext:
+        """The call that the running turn serves."""
+        turn = CURRENT.get()
+        if turn is None:
+            return TurnContext()
+        return TurnContext(
+            method=turn.method.name,
+            request=turn.call.request or _request_of(turn),
+            caller=turn.chain[-1].grain if turn.chain else None,
+            key=turn.key,
+        )
+
+    async def call(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> bytes:
+        """Call another grain as part of the running turn's chain, within its deadline."""
+        services = self._services
+        turn = CURRENT.get()
+        if turn is None or turn.ended:
+            return await services.router.deliver(target, method, args, options)
+        left_s = turn.deadline - services.clock.boottime()
+        if options.timeout_s is None or options.timeout_s > left_s:
+            options = CallOptions(max(0.0, left_s), options.idempotency_key)
+        request = turn.call.request or _request_of(turn)
+        return await services.router.deliver(
+            target, method, args, options, chain=turn.hops(), request=request
+        )
+
+    async def save(self) -> None:
+        """Commit what the running turn has so far.
+
+        Raises:
+            CommitFailed: the store did not take it; fields are back at their committed values.
+        """
+        turn = CURRENT.get()
+        if turn is not None and turn.read_only:
+            raise errors.CommitFailed(
+                f"{self._grain}: save() in a @read_only method; such a method may not change anything.",
+                DidRun.ROLLED_BACK,
+            )
+        left_s = self._services.config.limits.call_timeout_s
+        await self._performer.commit_now(left_s, turn)
+
+    def deactivate(self) -> None:
+        """Go as soon as the present turn has ended."""
+        self._retire()
+
+
+def _request_of(turn: Turn) -> str:
+    return f"{turn.call.grain}#{turn.number}"

@@ -1,0 +1,355 @@
+"""One life of a silo: everything that carries one silo id, put together, from listening to gone.
+
+An embedded silo that the others have declared dead drops its life and begins another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from durum import errors
+from durum.client.links import Links
+from durum.client.router import Router
+from durum.client.routes import Routes
+from durum.clock import Clock
+from durum.config import SiloConfig
+from durum.grains.kind import GrainKind
+from durum.ids import Address, Entropy, SiloId, Token
+from durum.placement.partitions import Assignment, assignment
+from durum.silo.catalog import Catalog
+from durum.silo.collector import Collector
+from durum.silo.dispatcher import Dispatcher
+from durum.silo.gateway import Gateway
+from durum.silo.inward import InwardLink
+from durum.silo.joining import Joining, identify
+from durum.silo.lease import Lease
+from durum.silo.membership import Membership
+from durum.silo.ownership import Ownership
+from durum.silo.peers import Peers
+from durum.silo.ports import Ports
+from durum.silo.processes import Processes
+from durum.silo.services import Services
+from durum.silo.table import Table
+from durum.store.protocol import Genesis, Store
+from durum.tasks import TaskOwner
+from durum.telemetry import Log
+from durum.views import SiloRow, Status, View
+from durum.wire import links as wire
+from durum.wire.connection import Connection, Handler
+from durum.wire.handshake import Introduction
+from durum.wire.messages import AnyMessage, Goodbye
+from durum.wire.network import Network
+
+_log = Log("durum.silo")
+_GOODBYE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What a silo stands on, each part replaceable in tests."""
+
+    network: Network
+    clock: Clock
+    entropy: Entropy
+    processes: Processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one silo is set up.
+
+    Args:
+        listen: where to accept; port 0 takes a free one.
+        advertise: where others reach it, or None for where it listens.
+        cluster: the service's name.
+        secrets: the cluster secrets, best first.
+        insecure: serving beyond loopback without a secret is meant.
+        kinds: what it hosts, by name.
+        config: see SiloConfig.
+    """
+
+    listen: Address
+    advertise: Address | None
+    cluster: str
+    secrets: tuple[bytes, ...]
+    insecure: bool
+    kinds: Mapping[str, GrainKind]
+    config: SiloConfig
+
+
+class Life:
+    """A silo under one id.
+
+    Args:
+        settings: see Settings.
+        platform: see Platform.
+        store: the service's data, open.
+        genesis: the service's.
+    """
+
+    def __init__(self, settings: Settings, platform: Platform, store: Store, genesis: Genesis) -> None:
+        self._settings = settings
+        self._platform = platform
+        self._store = store
+        self._genesis = genesis
+        self._tasks = TaskOwner("silo")
+        self._server = wire.Server(settings.config.limits)
+        self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._assignment: Assignment | None = None
+        self.id: SiloId
+        self.address: Address
+
+    # Putting it together ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, join, and begin to take partitions.
+
+        Raises:
+            ConfigError: the address is taken, exposed without a secret, or another living silo's.
+            StoreError: the store does not answer, or has lost data.
+        """
+        settings = self._settings
+        await self._listen()
+        self.id = await identify(self._store, self._genesis.mark, self.address, settings.config)
+        await self._tasks.open()
+        try:
+            await self._assemble()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        wire.refuse_exposed(settings.listen, self._introduction(None))
+        try:
+            await self._server.start(self._platform.network, settings.listen)
+        except OSError as exc:
+            raise errors.ConfigError(
+                f"cannot listen on {settings.listen}: {exc.strerror or exc}. Stop what has the address,"
+                " or choose another one; port 0 takes a free one."
+            ) from exc
+        self.address = settings.advertise or self._server.address
+
+    def _introduction(self, silo: SiloId | None) -> Introduction:
+        settings = self._settings
+        return Introduction(
+            role="silo",
+            cluster=settings.cluster,
+            mark=self._genesis.mark,
+            silo=silo,
+            secrets=settings.secrets,
+            insecure=settings.insecure,
+            entropy=self._platform.entropy,
+        )
+
+    async def _assemble(self) -> None:
+        settings, platform, mark = self._settings, self._platform, self._genesis.mark
+        config, clock, entropy = settings.config, platform.clock, platform.entropy
+        introduction = self._introduction(self.id)
+        ports = Ports(
+            mark=mark,
+            partitions=self._genesis.partitions,
+            store=self._store,
+            clock=clock,
+            entropy=entropy,
+            config=config,
+            processes=platform.processes,
+        )
+        self._lease = Lease(config.lease.lease_s)
+        self._table = Table(self.id, ports, self._lease)
+
+        async def dial(address: Address, handler: Handler) -> Connection:
+            return await wire.dial(platform.network, address, introduction, handler, config.limits)
+
+        self._peers = Peers(me=self.id, dial=dial, clock=clock, version=self._version)
+        inward = InwardLink()
+        self._links = Links(
+            network=platform.network,
+            introduction=introduction,
+            limits=config.limits,
+            tasks=self._tasks,
+            on_message=self._on_link_message,
+            on_close=self._on_link_closed,
+        )
+        self._router = Router(
+            links=self._links,
+            routes=Routes(own=(self.address, inward)),
+            clock=clock,
+            entropy=entropy,
+            limits=config.limits,
+        )
+        self.services = Services(
+            config=config,
+            clock=clock,
+            life=entropy.token()[:8],
+            store=self._store,
+            lease=self._lease,
+            router=self._router,
+            tasks=self._tasks,
+            store_time=self._table.store_time,
+            committed=self._on_committed,
+            halt=self._halt,
+            base=copy_context(),
+        )
+        self._dispatcher = Dispatcher(
+            silo=self.id,
+            partitions=self._genesis.partitions,
+            services=self.services,
+            version=self._version,
+        )
+        inward.lead_to(self._dispatcher)
+        self.catalog = Catalog(
+            settings.kinds, self.services, self._dispatcher, self._on_superseded
+        )
+        self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
+        self._dispatcher.serve(self.catalog, self.ownership)
+        self._gateway = Gateway(
+            dispatcher=self._dispatcher, peers=self._peers, router=self._router
+        )
+        self.membership = Membership(
+            ports, self._table, self._peers, self._lease, self.ownership.recheck
+        )
+        self._table.listen(self._on_view)
+        self._server.open(introduction, self._gateway)
+        await self._join(ports)
+
+    async def _join(self, ports: Ports) -> None:
+        settings, processes = self._settings, self._platform.processes
+        row = SiloRow(
+            silo=self.id,
+            status=Status.JOINING,
+            weight=settings.config.weight,
+            roles=settings.config.roles,
+            kinds={kind.name: kind.version for kind in settings.kinds.values()},
+            host=processes.host,
+            pid=processes.pid,
+            pid_started=processes.started,
+            bound=self._server.address == self.address,
+        )
+        joining = Joining(ports, row, self._table, self.membership, self._peers)
+        await joining.join()
+        collector = Collector(self.catalog, self.services)
+        for name, coro in (
+            ("peers", self._peers.run()),
+            ("membership", self.membership.run()),
+            ("ownership", self.ownership.run()),
+            ("deadlines", self._dispatcher.sweep()),
+            ("calls", self._router.sweep()),
+            ("collector", collector.run()),
+        ):
+            self._tasks.start(coro, name)
+        await self.membership.move(Status.ACTIVE)
+
+    def _version(self) -> int:
+        return self._table.view.version
+
+    # Its end ------------------------------------------------------------------------------------------
+
+    async def failed(self) -> None:
+        """Wait for what this life cannot go on after, and raise it.
+
+        Raises:
+            DeclaredDead: the others have declared it dead.
+            DataLoss: the store lacks what it had confirmed.
+            Exception: our own mistake.
+        """
+        waiting = asyncio.get_running_loop().create_task(self._tasks.wait(), name="silo: wait")
+        try:
+            await asyncio.wait([self._halted, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if self._halted.done():
+                self._halted.result()
+            await waiting
+        finally:
+            waiting.cancel()
+
+    async def leave(self) -> None:
+        """Hand everything over, say goodbye, and leave the table. Calls under way are finished.
+
+        Raises:
+            StoreError: the store does not answer; the others will notice without it.
+        """
+        drain_s = self._settings.config.limits.drain_timeout_s
+        self.catalog.stopping()
+        await self.membership.move(Status.LEAVING, "asked to stop")
+        if not await self.ownership.emptied(drain_s + self._settings.config.lease.lease_s):
+            _log.warning("left with partitions that were not handed over", silo=self.id)
+        await self._server.close()
+        await self._gateway.leave("the silo leaves", _GOODBYE_S)
+        self._dispatcher.close()
+        await self.membership.move(Status.DEAD, "left")
+
+    async def close(self) -> None:
+        """End at once: nothing of this life runs after it."""
+        await self._server.close()
+        if hasattr(self, "_gateway"):
+            self._lease.end()
+            self._dispatcher.close()
+            self._router.close()
+            self._gateway.abort()
+            self.catalog.drop_all()
+            await self._links.close(0.0)
+        for connection in self._server.connections:
+            connection.abort()
+        await self._tasks.close()
+        if not self._halted.done():
+            self._halted.cancel()
+
+    # What its parts tell each other ---------------------------------------------------------------------
+
+    def _place(self, view: View) -> Sequence[SiloId | None]:
+        return self._assigned(view).owners
+
+    def _assigned(self, view: View) -> Assignment:
+        if self._assignment is None or self._assignment.version != view.version:
+            self._assignment = assignment(view, self._genesis.partitions)
+        return self._assignment
+
+    def _on_view(self, view: View) -> None:
+        dead = tuple(row.silo for row in view.rows if row.status is Status.DEAD)
+        table = msgspec.structs.replace(self._assigned(view).table(), dead=dead)
+        self._router.learn(table)
+        self._gateway.push(table)
+
+    def _on_committed(self, partition: int, commits: int) -> None:
+        self.ownership.committed(partition, commits)
+
+    def _on_superseded(self, partition: int) -> None:
+        """A commit or load was refused. Where the token is still ours, only that grain was behind."""
+        holding = self.ownership.holding(partition)
+        if holding is not None:
+            self._tasks.start(self._verify(partition, holding.token), f"verify {partition}")
+
+    async def _verify(self, partition: int, token: Token) -> None:
+        try:
+            await self._store.verify(partition, token)
+        except errors.Superseded:
+            holding = self.ownership.holding(partition)
+            if holding is not None and holding.token == token:
+                self.ownership.superseded(partition)
+        except errors.DataLoss as exc:
+            self._halt(exc)
+        except errors.StoreUnavailable as exc:
+            _log.debug("cannot verify a partition", partition=partition, error=str(exc))
+
+    def _halt(self, error: BaseException) -> None:
+        if not self._halted.done():
+            self._lease.end()
+            self._halted.set_exception(error)
+
+    def _on_link_message(self, connection: Connection, message: AnyMessage) -> None:
+        if isinstance(message, Goodbye):
+            self._router.received(connection, message)
+        else:
+            self._gateway.received(connection, message)
+
+    def _on_link_closed(self, connection: Connection) -> None:
+        self._router.lost(connection)
+
+    def __repr__(self) -> str:
+        return f"<Life {getattr(self, 'id', '(starting)')}>"

@@ -1,0 +1,221 @@
+"""Who may run next in one activation. Owns order and interleaving; knows no I/O, time or tasks.
+
+The whole rule, in the order in which it is asked:
+
+    the kind is reentrant                                -> it runs
+    a running turn waits for this call (its chain)       -> it runs inside that turn, one at a time,
+                                                            unless that turn has something uncommitted
+    nothing runs and nothing waits                       -> it runs
+    it only reads, all that run only read, none wait     -> it runs beside them
+    else                                                 -> it waits, in order of arrival, up to a limit
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, Self, TypeVar
+
+from durum import errors
+from durum.ids import GrainId
+from durum.wire.messages import Hop
+
+
+class Turn(Protocol):
+    """What the mailbox has to know of a turn."""
+
+    number: int
+    read_only: bool
+    chain: tuple[Hop, ...]
+    outer: Self | None
+
+    def uncommitted(self) -> bool:
+        """Whether the turn has changed durable fields since its last commit."""
+        ...
+
+
+T = TypeVar("T", bound=Turn)
+
+
+class Mailbox(Generic[T]):
+    """The queue before one activation, and the turns that run in it.
+
+    Args:
+        grain: whose it is, for messages and chains.
+        limit: how many calls may wait.
+        reentrant: turns interleave freely.
+        chain_enters: a call whose chain holds a running turn of this grain runs inside it.
+    """
+
+    __slots__ = (
+        "_chain_enters",
+        "_grain",
+        "_limit",
+        "_nested",
+        "_reentrant",
+        "_running",
+        "_waiting",
+        "_writers",
+    )
+
+    def __init__(
+        self, grain: GrainId, *, limit: int, reentrant: bool = False, chain_enters: bool = True
+    ) -> None:
+        self._grain = grain
+        self._limit = limit
+        self._reentrant = reentrant
+        self._chain_enters = chain_enters
+        self._running: dict[int, T] = {}
+        self._writers = 0  # running turns that may change fields
+        self._waiting: deque[T] = deque()
+        self._nested: dict[int, deque[T]] = {}  # by the outer turn: those inside it, first runs
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self._running and not self._waiting
+
+    @property
+    def waiting(self) -> bool:
+        """Something may be waiting."""
+        return bool(self._waiting or self._nested)
+
+    @property
+    def running(self) -> Sequence[T]:
+        return tuple(self._running.values())
+
+    def admit(self, turn: T) -> bool:
+        """Take in a call.
+
+        Returns:
+            True where its turn may start now and counts as running; False where it waits.
+
+        Raises:
+            Deadlock: it would wait for itself. It did not run.
+            Overloaded: too many wait already. It did not run.
+        """
+        if self._reentrant or (not self._running and not self._waiting):
+            self._start(turn)
+            return True
+        if turn.chain and (outer := self._outer_of(turn)) is not None:
+            return self._admit_nested(turn, outer)
+        if turn.read_only and not self._writers and not self._waiting:
+            self._start(turn)
+            return True
+        if len(self._waiting) >= self._limit:
+            raise errors.Overloaded(
+                f"{self._grain} has {len(self._waiting)} calls waiting (limit {self._limit}); the call"
+                " did not run. Slow down, mark the method @read_only, or raise mailbox_calls."
+            )
+        self._waiting.append(turn)
+        return False
+
+    def done(self, turn: T) -> None:
+        """A running turn has ended."""
+        del self._running[turn.number]
+        if not turn.read_only:
+            self._writers -= 1
+        if turn.outer is not None:
+            queue = self._nested[turn.outer.number]
+            queue.popleft()
+            if not queue:
+                del self._nested[turn.outer.number]
+        if turn.number in self._nested:
+            self._release_nested(self._nested.pop(turn.number))
+
+    def next(self) -> T | None:
+        """Take the waiting call that may start now, or None. It counts as running from here on."""
+        for queue in self._nested.values():
+            if queue[0].number not in self._running:
+                self._start(queue[0])
+                return queue[0]
+        if not self._waiting:
+            return None
+        # Only the first in line is looked at: letting later read_only calls pass a waiting writer
+        # would starve it under steady reads.
+        head = self._waiting[0]
+        if self._running and (self._writers or not head.read_only):
+            return None
+        self._waiting.popleft()
+        self._start(head)
+        return head
+
+    def has_inside(self, turn: T) -> bool:
+        """Whether calls that run, or wait to run, inside this turn have not ended yet."""
+        return turn.number in self._nested
+
+    def withdraw(self, turn: T) -> bool:
+        """Drop a waiting call. False where it does not wait here."""
+        if turn.number in self._running:
+            return False
+        if turn.outer is not None:
+            self._nested[turn.outer.number].remove(turn)  # never the last one: the first runs
+            return True
+        try:
+            self._waiting.remove(turn)
+        except ValueError:
+            return False
+        return True
+
+    def take_waiting(self) -> Iterator[T]:
+        """Take out all calls that wait in line, in order; none of them ran."""
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    def enters(self, turn: T) -> bool:
+        """Whether a running turn of this grain waits for the call."""
+        return bool(turn.chain) and self._outer_of(turn) is not None
+
+    def _start(self, turn: T) -> None:
+        self._running[turn.number] = turn
+        if not turn.read_only:
+            self._writers += 1
+
+    def _release_nested(self, queue: deque[T]) -> None:
+        """The outer turn ended before those inside it: they go on as turns of their own."""
+        for turn in queue:
+            turn.outer = None
+        waiting = [turn for turn in queue if turn.number not in self._running]
+        self._waiting.extendleft(reversed(waiting))
+
+    def _outer_of(self, turn: T) -> T | None:
+        """The innermost running turn of this grain in the call's chain."""
+        for hop in reversed(turn.chain):
+            if hop.grain == self._grain and hop.turn in self._running:
+                return self._running[hop.turn]
+        return None
+
+    def _admit_nested(self, turn: T, outer: T) -> bool:
+        path = " -> ".join([*(hop.grain for hop in turn.chain), self._grain])
+        if not self._chain_enters:
+            raise errors.Deadlock(
+                f"{path}: the first waits for the last, which is itself; the call did not run. Allow"
+                ' it with reentrancy="chain", or call from outside the chain.'
+            )
+        if outer.uncommitted():
+            raise errors.Deadlock(
+                f"{path}: the turn that waits has uncommitted changes: save first (await self.save()),"
+                " or make the call before changing fields; the call did not run."
+            )
+        if not turn.read_only and not self._only_chain_runs(turn):
+            raise errors.Deadlock(
+                f"{path}: other @read_only turns run beside the one that waits, and this call may"
+                " change what they read; it did not run. Do not call back from a @read_only method."
+            )
+        turn.outer = outer
+        queue = self._nested.setdefault(outer.number, deque())
+        queue.append(turn)
+        if len(queue) > 1:
+            return False
+        self._start(turn)
+        return True
+
+    def _only_chain_runs(self, turn: T) -> bool:
+        chain = {hop.turn for hop in turn.chain if hop.grain == self._grain}
+        return all(number in chain or t.outer is not None for number, t in self._running.items())
+
+    def __len__(self) -> int:
+        return len(self._waiting) + sum(len(queue) - 1 for queue in self._nested.values())
+
+    def __repr__(self) -> str:
+        return f"<Mailbox {self._grain} running={len(self._running)} waiting={len(self)}>"

@@ -1,0 +1,364 @@
+"""Runs the turns of one activation, each from its start to its answer. Knows no queue but the mailbox.
+
+A turn is a transaction: its method runs, its changes are committed in one step, and only then is it
+answered. A method whose code holds no await runs by hand, without a task; most do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains import failure
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId
+from durum.silo import refusals, replies
+from durum.silo.durable import Durable
+from durum.silo.mailbox import Mailbox
+from durum.silo.services import Services
+from durum.silo.turn import CURRENT, Turn
+from durum.wire.messages import Failure, Reply
+
+
+class Tracking(Protocol):
+    """Who can cancel a turn that waits or takes its time."""
+
+    def track(self, turn: Turn) -> None:
+        """Remember it."""
+        ...
+
+    def untrack(self, turn: Turn) -> None:
+        """It has ended, or goes elsewhere."""
+        ...
+
+
+class Performer:
+    """What runs in one activation.
+
+    Args:
+        grain: which.
+        kind: its kind.
+        mailbox: who may run next.
+        durable: its durable side.
+        services: the silo's.
+        tracking: see Tracking.
+        lost: called when another owner or version is in the store.
+    """
+
+    __slots__ = (
+        "_deferred",
+        "_durable",
+        "_grain",
+        "_keys",
+        "_kind",
+        "_lost",
+        "_mailbox",
+        "_pumping",
+        "_services",
+        "_tracking",
+        "quiet",
+    )
+
+    def __init__(
+        self,
+        *,
+        grain: GrainId,
+        kind: GrainKind,
+        mailbox: Mailbox[Turn],
+        durable: Durable,
+        services: Services,
+        tracking: Tracking,
+        lost: Callable[[], None],
+    ) -> None:
+        self._grain = grain
+        self._kind = kind
+        self._mailbox = mailbox
+        self._durable = durable
+        self._services = services
+        self._tracking = tracking
+        self._lost = lost
+        self._deferred: dict[int, tuple[Turn, object]] = {}  # ended, but calls inside them go on
+        self._keys: dict[str, asyncio.Event] = {}  # keyed calls that run, of a reentrant kind
+        self._pumping = False
+        self.quiet: asyncio.Event | None = None
+        """Set when nothing runs any more, for whoever put it here."""
+
+    def admit(self, turn: Turn, now: float) -> None:
+        """Let a turn begin or wait; it is answered once in any case."""
+        try:
+            starts = self._mailbox.admit(turn)
+        except errors.Rejected as exc:
+            turn.fail(exc)
+            self.forget(turn)
+            return
+        if starts:
+            self._begin(turn, now)
+        else:
+            self._tracking.track(turn)
+
+    def cancel(self, turn: Turn) -> None:
+        """Drop a turn that waits, cancel the code of one that runs; a commit on its way goes on."""
+        if self._mailbox.withdraw(turn):
+            self.forget(turn)
+            self._pump()
+        elif turn.task is not None:
+            turn.task.cancel()
+
+    def cancel_all(self) -> None:
+        """Cancel the code of all turns that run."""
+        for turn in self._mailbox.running:
+            self.cancel(turn)
+
+    def forget(self, turn: Turn) -> None:
+        """A turn is over, or goes elsewhere: it no longer counts here."""
+        turn.ended = True
+        self._services.load.calls -= 1
+        self._services.load.bytes -= len(turn.call.args)
+        if turn.tracked:
+            self._tracking.untrack(turn)
+
+    async def commit_now(self, within_s: float, turn: Turn | None = None) -> None:
+        """Commit what there is so far, and wait for it.
+
+        Args:
+            within_s: how long an attempt without a clear answer is repeated.
+            turn: the turn that asked, or None for a hook.
+
+        Raises:
+            CommitFailed: the store did not take it; fields are back at their committed values.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        change = self._change(turn, None) if turn is not None and turn.key else None
+        self._durable.commit(
+            change=change,
+            with_state=True,
+            deadline=self._services.clock.boottime() + within_s,
+            then=partial(self._saved, turn, done),
+        )
+        await asyncio.shield(done)  # once sent, a commit's fate is the store's
+
+    def _saved(
+        self, turn: Turn | None, done: asyncio.Future[None], error: errors.CallError | None
+    ) -> None:
+        if error is None:
+            if turn is not None:
+                turn.saved = True
+            done.set_result(None)
+            return
+        self._durable.roll_back()
+        done.set_exception(error)
+        done.exception()  # marked as seen: who waited may have been cancelled
+
+    def _begin(self, turn: Turn, now: float) -> None:
+        if not self._services.lease.held(now):
+            return self._refuse(turn, refusals.lapsed(self._grain))
+        if now >= turn.deadline:
+            late = f"{turn.call.grain}: its deadline passed while it waited; the call did not run."
+            return self._refuse(turn, errors.CallTimeout(late, DidRun.NO))
+        if turn.key or (turn.read_only and self._kind.options.strict_reads):
+            self._start_task(turn, self._prepare(turn))
+            return None
+        return self._run(turn)
+
+    def _run(self, turn: Turn) -> None:
+        method = turn.method
+        try:
+            coro = method.invoke(self._durable.instance, turn.call.args)
+        except errors.ArgumentError as exc:
+            return self._refuse(turn, exc)
+        if method.waits:
+            return self._start_task(turn, self._drive(turn, coro))
+        try:
+            self._services.base.copy().run(_step, turn, coro)
+        except StopIteration as stop:
+            self._returned(turn, stop.value)
+        except Exception as exc:
+            self._raised(turn, exc)
+        else:
+            raise errors.DurumBug(f"{turn!r} waits, and its code holds no await")
+        return None
+
+    def _start_task(self, turn: Turn, coro: Coroutine[Any, Any, None]) -> None:
+        turn.task = self._services.tasks.start(
+            coro, f"turn {turn.number}", self._services.base.copy()
+        )
+        self._tracking.track(turn)
+
+    async def _drive(self, turn: Turn, coro: Coroutine[Any, Any, object]) -> None:
+        """Run a method that may wait."""
+        CURRENT.set(turn)
+        try:
+            value = await coro
+        except asyncio.CancelledError as exc:
+            self._raised(turn, exc)
+        except Exception as exc:
+            self._raised(turn, exc)
+        else:
+            self._returned(turn, value)
+
+    async def _prepare(self, turn: Turn) -> None:
+        """What some calls need before their code runs: an earlier answer, or the store's word."""
+        try:
+            if turn.key:
+                await self._know_replies(turn)
+                remembered = self._recall(turn)
+                if remembered is not None:
+                    turn.answer(remembered)
+                    return self._end(turn)
+            else:
+                await self._durable.verify()
+        except errors.CallError as exc:
+            return self._refuse(turn, exc)
+        except (errors.StoreError, errors.Superseded) as exc:
+            self._refuse(turn, refusals.not_serving(self._grain, exc))
+            if not isinstance(exc, errors.StoreUnavailable):
+                self._durable.lost = True
+                self._lost()
+            return None
+        except asyncio.CancelledError:
+            self._refuse(turn, refusals.not_serving(self._grain, "the call was cancelled"))
+            return None
+        turn.task = None
+        if not self._services.lease.held(self._services.clock.boottime()):
+            return self._refuse(turn, refusals.lapsed(self._grain))
+        return self._run(turn)
+
+    async def _know_replies(self, turn: Turn) -> None:
+        """Have the remembered replies at hand, and no other run of this key under way."""
+        while (running := self._keys.get(turn.key)) is not None:
+            await running.wait()
+        if self._kind.options.reentrant:
+            self._keys[turn.key] = asyncio.Event()
+        if self._durable.replies is None:
+            await self._durable.load_replies()
+
+    def _recall(self, turn: Turn) -> Reply | Failure | None:
+        known = self._durable.replies
+        if turn.read_only:
+            raise errors.ArgumentError(
+                f"idempotency_key: {self._kind.name}.{turn.method.name} is @read_only and records"
+                " nothing; the call did not run. Call it without a key."
+            )
+        if known is None:
+            raise errors.DurumBug(f"{turn!r}: replies were not loaded")
+        call = replies.digest_call(turn.method.name, turn.call.args)
+        return known.recall(replies.digest_key(turn.key), call, self._services.store_time())
+
+    def _returned(self, turn: Turn, value: object) -> None:
+        """The method came to its end: commit what it changed, then answer."""
+        if self._mailbox.has_inside(turn):
+            # Calls inside this turn commit first; it goes on when the last of them has ended.
+            self._deferred[turn.number] = (turn, value)
+            return
+        try:
+            result = turn.method.encode_result(value)
+            self._check_result(turn, result)
+        except Exception as exc:
+            self._raised(turn, exc)
+            return
+        if turn.read_only or not (self._kind.durable or turn.key):
+            turn.reply(result)
+            self._end(turn)
+            return
+        self._settle(turn, Reply(turn.call.id, result), with_state=True)
+
+    def _raised(self, turn: Turn, exc: BaseException) -> None:
+        """The method failed, or was cancelled: take back what it changed, then answer."""
+        if not turn.read_only:
+            self._durable.roll_back()
+        self._services.load.rolled_back += 1
+        ran = DidRun.YES if turn.saved else DidRun.ROLLED_BACK
+        if isinstance(exc, asyncio.CancelledError):
+            turn.fail(
+                errors.CommitFailed(
+                    f"{self._grain}: the method was cancelled before its end;"
+                    f" {'what it saved is kept' if turn.saved else 'nothing was kept'}.",
+                    ran,
+                )
+            )
+            self._end(turn)
+            return
+        outcome = failure.encode(exc, turn.call.id, ran)
+        if turn.key:
+            self._settle(turn, outcome, with_state=False)
+        else:
+            turn.answer(outcome)
+            self._end(turn)
+
+    def _settle(self, turn: Turn, outcome: Reply | Failure, *, with_state: bool) -> None:
+        """Commit a turn's effects, then answer and end it."""
+        if self._kind.options.reentrant and not turn.key:
+            with_state = False  # such kinds commit by save() only
+        self._durable.commit(
+            change=self._change(turn, outcome) if turn.key else None,
+            with_state=with_state,
+            deadline=turn.deadline,
+            then=partial(self._settled, turn, outcome),
+        )
+
+    def _settled(
+        self, turn: Turn, outcome: Reply | Failure, error: errors.CallError | None
+    ) -> None:
+        if error is None:
+            turn.answer(outcome)
+        else:
+            self._durable.roll_back()
+            turn.fail(error)
+        if self._durable.lost:
+            self._lost()  # first, so that what waits here runs elsewhere and not on this state
+        self._end(turn)
+
+    def _change(self, turn: Turn, outcome: Reply | Failure | None) -> replies.Change:
+        known = self._durable.replies
+        if known is None:
+            raise errors.DurumBug(f"{turn!r}: replies were not loaded")
+        call = replies.digest_call(turn.method.name, turn.call.args)
+        key = replies.digest_key(turn.key)
+        return known.remember(key, call, outcome, self._services.store_time())
+
+    def _check_result(self, turn: Turn, result: bytes) -> None:
+        limit = self._services.config.limits.frame_bytes - 1024
+        if len(result) > limit:
+            raise errors.CommitFailed(
+                f"{self._grain}.{turn.method.name}: its result has {len(result)} bytes (limit {limit});"
+                " nothing was kept. Return less, or raise frame_bytes.",
+                DidRun.ROLLED_BACK,
+            )
+
+    def _refuse(self, turn: Turn, error: errors.CallError) -> None:
+        turn.fail(error)
+        self._end(turn)
+
+    def _end(self, turn: Turn) -> None:
+        """A turn that ran, or was about to, is over: the next ones may begin."""
+        self.forget(turn)
+        if turn.key and (waiting := self._keys.pop(turn.key, None)) is not None:
+            waiting.set()
+        self._mailbox.done(turn)
+        outer = turn.outer
+        if outer is not None and outer.number in self._deferred:
+            if not self._mailbox.has_inside(outer):
+                self._returned(*self._deferred.pop(outer.number))
+        self._pump()
+        if self.quiet is not None and not self._mailbox.running:
+            self.quiet.set()
+
+    def _pump(self) -> None:
+        """Begin whatever may begin. A loop, not a chain of calls: a long queue must not grow the stack."""
+        if self._pumping or not self._mailbox.waiting:
+            return
+        self._pumping = True
+        try:
+            while (turn := self._mailbox.next()) is not None:
+                self._begin(turn, self._services.clock.boottime())
+        finally:
+            self._pumping = False
+
+
+def _step(turn: Turn, coro: Coroutine[Any, Any, object]) -> object:
+    CURRENT.set(turn)
+    return coro.send(None)

@@ -1,0 +1,18 @@
+"""Why an activation ends: what `on_deactivate` is told."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an activation ends."""
+
+    IDLE = "idle"
+    """Nobody called for a while."""
+    REQUESTED = "requested"
+    """The grain asked for it, by `self.deactivate()`."""
+    MOVED = "moved"
+    """Another silo takes its partition over."""
+    STOPPING = "stopping"
+    """The silo stops."""

@@ -1,0 +1,33 @@
+"""The refusals that more than one place of a silo gives. Words only."""
+
+from __future__ import annotations
+
+from durum import errors
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId, SiloId
+
+
+def no_such_method(kind: GrainKind, method: str) -> errors.NoSuchMethod:
+    """The refusal of a method that the kind does not have."""
+    names = ", ".join(sorted(kind.methods)) or "none"
+    return errors.NoSuchMethod(
+        f"{kind.name} has no public method {method[:100]!r}; the call did not run. It has: {names}."
+    )
+
+
+def not_serving(grain: GrainId, why: object) -> errors.NotServing:
+    """The refusal that routers answer by trying again."""
+    return errors.NotServing(f"{grain} is not served here now ({why}); the call did not run.")
+
+
+def lapsed(grain: GrainId) -> errors.NotServing:
+    """The refusal of a silo whose lease has ended."""
+    return not_serving(grain, "the silo's lease has lapsed")
+
+
+def no_such_kind(grain: GrainId, silo: SiloId) -> errors.NoSuchKind:
+    """The refusal of a grain whose kind the silo does not host."""
+    return errors.NoSuchKind(
+        f"no active silo hosts the kind of {grain[:200]!r} (asked {silo}); the call did not run. Start a"
+        " silo with that kind, or correct the name."
+    )

@@ -1,0 +1,81 @@
+"""What every activation of a silo shares, handed over as one value. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from itertools import count
+
+from durum.client.router import Router
+from durum.clock import Clock
+from durum.config import SiloConfig
+from durum.silo.lease import Lease
+from durum.store.protocol import TurnStore
+from durum.tasks import TaskOwner
+
+
+class Load:
+    """How much a silo has on its hands, and how its turns ended.
+
+    Attributes:
+        tick: a coarse time, for knowing who has been idle; the collector raises it.
+        calls: waiting or running.
+        bytes: of their arguments.
+        committed, rolled_back, fenced, answered: turns since the start.
+    """
+
+    __slots__ = ("answered", "bytes", "calls", "committed", "fenced", "rolled_back", "tick")
+
+    def __init__(self) -> None:
+        self.tick = 0
+        self.calls = 0
+        self.bytes = 0
+        self.answered = 0
+        self.committed = 0
+        self.rolled_back = 0
+        self.fenced = 0
+
+    def __repr__(self) -> str:
+        return f"<Load calls={self.calls} bytes={self.bytes} committed={self.committed}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """One silo's ports and shared objects.
+
+    Args:
+        config: see SiloConfig.
+        clock: for leases and deadlines.
+        life: 8 random bytes of this silo's life; ids of commits begin with them.
+        store: grains.
+        lease: whether this silo may answer now.
+        router: for calls that grains make.
+        tasks: owner of the tasks that turns need.
+        store_time: the store's clock as this silo reckons it, seconds.
+        committed: told each partition's commit counter as commits return it.
+        halt: told of what no silo may go on after.
+        base: context variables that every turn starts from.
+        load: see Load.
+        turns: numbers for turns, unique in this silo's life.
+        commits: numbers for commits, likewise.
+    """
+
+    config: SiloConfig
+    clock: Clock
+    life: bytes
+    store: TurnStore
+    lease: Lease
+    router: Router
+    tasks: TaskOwner
+    store_time: Callable[[], float]
+    committed: Callable[[int, int], None]
+    halt: Callable[[BaseException], None]
+    base: Context
+    load: Load = field(default_factory=Load)
+    turns: count[int] = field(default_factory=lambda: count(1))
+    commits: count[int] = field(default_factory=lambda: count(1))
+
+    def next_commit_id(self) -> bytes:
+        """Sixteen bytes that no other commit has."""
+        return self.life + next(self.commits).to_bytes(8, "big")

@@ -1,0 +1,353 @@
+"""A silo, as its user sees it: a host of grains in this process. Owns its settings, its store and its lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
+
+from durum import errors
+from durum.client import client
+from durum.clock import Clock, SystemClock
+from durum.config import SiloConfig, secrets_of
+from durum.grains.kind import GrainKind
+from durum.grains.registry import collect
+from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
+from durum.placement.ring import RING_VERSION
+from durum.silo.life import Life, Platform, Settings
+from durum.silo.processes import Processes, SystemProcesses
+from durum.store.protocol import Durability, Genesis, Level, Store
+from durum.store.urls import open_store
+from durum.telemetry import Log
+from durum.wire.network import Network, TcpNetwork
+
+_log = Log("durum.silo")
+_REJOIN_S: Final = 0.5
+
+
+class Silo:
+    """A host of grains.
+
+        async with durum.Silo(kinds=[Account], store="sqlite:///shop.db") as silo:
+            async with silo.connect() as cluster:
+                await cluster.actor(Account, "alice").deposit(Decimal(10))
+
+    Args:
+        kinds: actor classes, or modules whose classes are taken.
+        store: a URL (see durum.store.urls), or an open store, which is then the caller's to close.
+        listen: where to accept connections; port 0 takes a free one.
+        advertise: where others reach it, if that is not where it listens.
+        cluster: the service's name.
+        secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        insecure: serve beyond loopback without a secret.
+        accept_volatile_store: serve on a store that forgets everything when it stops.
+        create: create the service's data where the store has none. None: only in an embedded store;
+            in one that others share, missing data must be an alarm. `durum init` creates it.
+        rejoin: begin anew under another id when the others have declared this silo dead.
+        config: see SiloConfig.
+        network, clock, entropy, processes: ports, for tests.
+
+    Raises:
+        ConfigError: a kind or setting is wrong.
+    """
+
+    def __init__(
+        self,
+        kinds: Iterable[Any],
+        store: str | Store = "memory:",
+        *,
+        listen: str = "127.0.0.1:0",
+        advertise: str | None = None,
+        cluster: str = "default",
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        insecure: bool = False,
+        accept_volatile_store: bool | None = None,
+        create: bool | None = None,
+        rejoin: bool = True,
+        config: SiloConfig | None = None,
+        network: Network | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self._kinds = collect(kinds)
+        self._target = store
+        self._create = create
+        self._rejoin = rejoin
+        self._accept_volatile = accept_volatile_store
+        self._settings = Settings(
+            listen=Address(listen),
+            advertise=None if advertise is None else Address(advertise),
+            cluster=cluster,
+            secrets=secrets_of(secret),
+            insecure=insecure,
+            kinds=self._kinds,
+            config=config or SiloConfig(),
+        )
+        split_address(self._settings.listen)
+        if self._settings.advertise is not None:
+            split_address(self._settings.advertise)
+        self._platform = Platform(
+            network=network or TcpNetwork(),
+            clock=clock or SystemClock(),
+            entropy=entropy or SystemEntropy(),
+            processes=processes or SystemProcesses(),
+        )
+        self._store: Store | None = None
+        self._genesis: Genesis
+        self._durability: Durability
+        self._life: Life | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
+
+    # What it is ---------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> SiloId:
+        """This life's id."""
+        return self._living().id
+
+    @property
+    def address(self) -> Address:
+        """Where others reach it."""
+        return self._living().address
+
+    @property
+    def cluster(self) -> str:
+        """The service's name."""
+        return self._settings.cluster
+
+    @property
+    def kinds(self) -> Mapping[str, GrainKind]:
+        """What it hosts."""
+        return MappingProxyType(self._kinds)
+
+    @property
+    def store_url(self) -> str:
+        """Where its data lies, without secrets."""
+        return "" if self._store is None else self._store.url
+
+    @property
+    def durability(self) -> Durability:
+        """What the store's settings can lose, as found at the start."""
+        return self._durability
+
+    @property
+    def life(self) -> Life:
+        """Its present life; for tests and tools."""
+        return self._living()
+
+    def connect(self) -> client.Cluster:
+        """A client of this silo's cluster."""
+        settings = self._settings
+        return client.connect(
+            self.address,
+            cluster=settings.cluster,
+            secret=settings.secrets or "",
+            limits=settings.config.limits,
+            network=self._platform.network,
+            clock=self._platform.clock,
+            entropy=self._platform.entropy,
+        )
+
+    # Its life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store, listen, join the cluster, and begin to serve. `async with` does it too.
+
+        Raises:
+            ConfigError: a setting is wrong or unsafe, or the service does not exist in the store.
+            StoreError: the store does not answer, or has lost data.
+        """
+        await self._open_store()
+        try:
+            life = Life(self._settings, self._platform, self._opened(), self._genesis)
+            await life.start()
+        except BaseException:
+            await self._close_store()
+            raise
+        self._life = life
+        self._main = asyncio.get_running_loop().create_task(self._live(life), name="silo: main")
+        _log.info("silo started", silo=life.id, store=self.store_url)
+
+    async def run(self) -> None:
+        """Serve until `stop`, then drain, hand over and leave.
+
+        Raises:
+            DeclaredDead: the others declared it dead, and it may not rejoin.
+            DataLoss: the store lacks what it had confirmed.
+        """
+        if self._main is None:
+            raise errors.ConfigError(
+                "the silo was not started: use `async with Silo(...) as silo`."
+            )
+        await asyncio.shield(self._main)
+
+    def stop(self) -> None:
+        """Ask it to drain, hand over and leave. `run` returns when that is done."""
+        self._asked.set()
+
+    async def close(self) -> None:
+        """Leave in good order if it still lives, and let go of everything."""
+        self.stop()
+        main, self._main = self._main, None
+        try:
+            if main is not None:
+                await main
+        finally:
+            await self._close_store()
+
+    async def kill(self) -> None:
+        """End at once without leaving, as a crash would; for tests."""
+        main, self._main = self._main, None
+        if main is not None:
+            main.cancel()
+            await asyncio.wait([main])
+        await self._close_store()
+
+    async def _live(self, life: Life) -> None:
+        while True:
+            try:
+                await self._serve(life)
+            except errors.DeclaredDead as exc:
+                await life.close()
+                if not self._rejoin:
+                    raise
+                _log.warning("declared dead, joining anew", silo=life.id, error=str(exc))
+            except BaseException:
+                await life.close()
+                raise
+            else:
+                return
+            life = await self._begin_anew()
+
+    async def _begin_anew(self) -> Life:
+        while True:
+            life = Life(self._settings, self._platform, self._opened(), self._genesis)
+            try:
+                await life.start()
+            except (errors.StoreUnavailable, errors.ConfigError) as exc:
+                _log.warning("cannot join yet", error=str(exc))
+                await self._platform.clock.sleep(_REJOIN_S)
+            else:
+                self._life = life
+                return life
+
+    async def _serve(self, life: Life) -> None:
+        """Serve until asked to stop, then leave."""
+        loop = asyncio.get_running_loop()
+        failed = loop.create_task(life.failed(), name="silo: failed")
+        asked = loop.create_task(self._asked.wait(), name="silo: asked")
+        leaving: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait([failed, asked], return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                await failed
+            leaving = loop.create_task(life.leave(), name="silo: leaving")
+            await asyncio.wait([failed, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done():
+                await self._left(leaving)
+            else:
+                await failed
+            await life.close()
+        finally:
+            for task in (failed, asked, leaving):
+                if task is not None:
+                    task.cancel()
+
+    async def _left(self, leaving: asyncio.Task[None]) -> None:
+        try:
+            await leaving
+        except errors.StoreUnavailable as exc:
+            _log.warning("left without telling the store", error=str(exc))
+
+    # Its store ----------------------------------------------------------------------------------------
+
+    async def _open_store(self) -> None:
+        if isinstance(self._target, str):
+            self._store = await open_store(
+                self._target,
+                cluster=self._settings.cluster,
+                clock=self._platform.clock,
+                entropy=self._platform.entropy,
+                store_timeout_s=self._settings.config.lease.store_timeout_s,
+            )
+        else:
+            self._store = self._target
+        try:
+            await self._check_store(self._store)
+        except BaseException:
+            await self._close_store()
+            raise
+
+    async def _check_store(self, store: Store) -> None:
+        self._durability = await store.durability()
+        self._refuse_unsafe()
+        genesis = await store.genesis()
+        embedded = not store.url.startswith(("redis", "unix", "valkey"))
+        if genesis is None:
+            if not (embedded if self._create is None else self._create):
+                raise errors.ConfigError(
+                    f"{store.url} has no service {self._settings.cluster!r}. If it is new, create it"
+                    " with `durum init`; if it was there before, its data is missing: do not create it,"
+                    " restore it."
+                )
+            genesis = Genesis(
+                mark=self._platform.entropy.token().hex(),
+                cluster=self._settings.cluster,
+                partitions=self._settings.config.partitions,
+                ring=RING_VERSION,
+            )
+            genesis = await store.create(genesis)
+        if genesis.ring != RING_VERSION:
+            raise errors.ConfigError(
+                f"the service places partitions by ring version {genesis.ring}, this release by"
+                f" {RING_VERSION}. Run the release that the other silos run."
+            )
+        self._genesis = genesis
+
+    def _refuse_unsafe(self) -> None:
+        found = self._durability
+        accepted = self._accept_volatile
+        if accepted is None:
+            accepted = isinstance(self._target, str) and self._target.startswith("memory:")
+        if found.level is Level.D0 and not accepted:
+            raise errors.ConfigError(
+                f"the store keeps nothing when it stops ({found.summary}) Make it durable, or say"
+                " --accept-volatile-store (accept_volatile_store=True)."
+            )
+        if found.unsafe:
+            raise errors.ConfigError("the store is not safe to run on: " + "; ".join(found.unsafe))
+
+    async def _close_store(self) -> None:
+        store, self._store = self._store, None
+        if store is not None and isinstance(self._target, str):
+            await store.close()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            raise errors.DurumBug("a silo without a store")
+        return self._store
+
+    def _living(self) -> Life:
+        if self._life is None:
+            raise errors.ConfigError(
+                "the silo was not started: use `async with Silo(...) as silo`."
+            )
+        return self._life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Silo {'(new)' if self._life is None else self._life.id} {self.store_url}>"

@@ -1,0 +1,110 @@
+"""One run of a method, from a message up to its answer. Owns its numbers and its one answer; runs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Protocol
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains.kind import Method
+from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
+
+
+class Sink(Protocol):
+    """Where answers go: a connection, or the silo itself."""
+
+    def send(self, message: AnyMessage) -> None:
+        """Send a message; never blocks, never fails."""
+        ...
+
+
+class Grain(Protocol):
+    """What a turn has to know of its activation."""
+
+    def changed(self) -> bool:
+        """Whether durable fields differ from what was committed last."""
+        ...
+
+
+class Turn:
+    """A call at its grain.
+
+    Args:
+        number: unique in the silo's life.
+        call: the message.
+        method: which method it names.
+        sink: where its answer goes.
+        grain: the activation it runs in.
+        deadline: by boottime; it does not start after it.
+    """
+
+    __slots__ = (
+        "call",
+        "chain",
+        "deadline",
+        "ended",
+        "grain",
+        "key",
+        "method",
+        "number",
+        "outer",
+        "read_only",
+        "saved",
+        "sink",
+        "task",
+        "tracked",
+    )
+
+    def __init__(
+        self, number: int, call: Call, method: Method, sink: Sink, grain: Grain, deadline: float
+    ) -> None:
+        self.number = number
+        self.call = call
+        self.method = method
+        self.sink = sink
+        self.grain = grain
+        self.deadline = deadline
+        self.read_only = method.read_only
+        self.chain = call.chain
+        self.key = call.key
+        self.outer: Turn | None = None
+        self.task: asyncio.Task[object] | None = None
+        self.saved = False
+        self.ended = False
+        self.tracked = False
+
+    def uncommitted(self) -> bool:
+        """Whether it has changed durable fields since its last commit."""
+        return not self.read_only and self.grain.changed()
+
+    def hops(self) -> tuple[Hop, ...]:
+        """The chain of a call that this turn makes."""
+        return (*self.chain, Hop(self.call.grain, self.number))
+
+    def reply(self, result: bytes) -> None:
+        """Answer with a value."""
+        self.sink.send(Reply(self.call.id, result))
+
+    def answer(self, outcome: Reply | Failure) -> None:
+        """Answer with how a run has ended: this one, or an earlier one under the same key."""
+        outcome.id = self.call.id
+        self.sink.send(outcome)
+
+    def fail(self, error: errors.CallError) -> None:
+        """Answer with one of Durum's own errors."""
+        refuse(self.sink, self.call.id, error)
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.number} {self.call.grain}.{self.method.name}>"
+
+
+def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
+    """Answer a call with one of Durum's own errors."""
+    name = type(error).__name__
+    sink.send(Failure(call_id, name, DidRun(error.did_run), str(error)))
+
+
+CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
+"""The turn whose code is running. Tasks that a turn starts inherit it; `ended` tells when it is over."""
