@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,13 +34,20 @@ def parse(url: str) -> Place:
     Raises:
         ConfigError: it is not one.
     """
-    shown = url.rpartition("@")[2] if "@" in url else url.partition("://")[2]
-    scheme = url.partition(":")[0]
-    shown = f"{scheme}://{shown}"
+    scheme, _, rest = url.partition("://")
+    shown = f"{scheme}://{rest.rpartition('@')[2]}"
     try:
         found: dict[str, Any] = dict(connection.parse_url(url))
+        parts = urlsplit(url)
+        port = parts.port or 6379
+        # redis-py passes over what it does not understand, and then talks to another database.
+        if set(found) - {"host", "port", "db", "path", "username", "password", "connection_class"}:
+            raise ValueError("only db may stand behind the question mark")
+        if scheme == "unix" and not parts.path:
+            raise ValueError("it names no socket")
+        if scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+            raise ValueError("a database is a number")
         db = int(found.get("db", 0))
-        port = urlsplit(url).port or 6379
     except ValueError as exc:
         raise errors.ConfigError(
             f"{shown!r} is no Redis URL ({exc}). Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], or "

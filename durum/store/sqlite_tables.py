@@ -46,6 +46,11 @@ def check_version(stored: int, expected: int, grain: GrainId) -> None:
         )
 
 
+def is_same_commit(last: bytes | None, this: bytes) -> bool:
+    """Whether a commit is the grain's last one, sent again because its answer was lost."""
+    return last == this
+
+
 def check_mark(db: sqlite3.Connection, mark: str) -> tuple[int, int]:
     """Compare the genesis.
 
@@ -270,7 +275,7 @@ def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
     held, commits, stored, last_id, last_version, last_number = db.execute(
         _BEFORE, (partition, key)
     ).fetchone()
-    if last_id == turn.id:
+    if is_same_commit(last_id, turn.id):
         return Committed(last_version, last_number)
     check_token(held, turn.token, partition)
     check_version(stored or 0, turn.version, turn.grain)

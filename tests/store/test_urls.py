@@ -1,0 +1,83 @@
+"""What a person may write as a store's URL, and what is answered to the rest."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from durum import errors
+from durum.clock import SystemClock
+from durum.ids import SystemEntropy
+from durum.store import redis_url
+from durum.store.protocol import Store
+from durum.store.urls import DEFAULT, open_store
+
+
+async def open_url(url: str) -> Store:
+    """Open with a short limit."""
+    return await open_store(
+        url, cluster="shop", clock=SystemClock(), entropy=SystemEntropy(), store_timeout_s=0.3
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "shop.db",
+        "sqlite:shop.db",
+        "sqlite://shop.db",
+        "sqlite:///",
+        "sqlite:///shop.db?mode=ro",
+        "memory://x",
+        "postgres://localhost/db",
+        "redis://host:port",
+        "redis://host/db",
+        "unix://",
+        "http://x",
+    ],
+)
+async def test_wrong_url_is_answered_with_the_right_ones(url: str) -> None:
+    """The message shows what to write instead."""
+    with pytest.raises(errors.ConfigError, match=r"(?i)write"):
+        await open_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://user:hunter2@127.0.0.1:1/0", "redis://:hunter2@127.0.0.1:1"]
+)
+async def test_password_is_never_shown(url: str) -> None:
+    """Messages and logs get around."""
+    with pytest.raises(errors.StoreUnavailable) as caught:
+        await open_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1:1" in str(caught.value)
+    assert caught.value.applied is False
+
+
+async def test_relative_path_is_beside_the_working_directory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default is in the project's own folder, which is made."""
+    monkeypatch.chdir(tmp_path)
+    store = await open_url(DEFAULT)
+    assert (tmp_path / ".durum" / "dev.db").exists()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path", "login"),
+    [
+        ("redis://localhost", "localhost", 6379, "", ()),
+        ("redis://h:7/3", "h", 7, "", (("SELECT", 3),)),
+        ("redis://:p%40s@h", "h", 6379, "", (("AUTH", "p@s"),)),
+        ("redis://u:p@[::1]:7", "::1", 7, "", (("AUTH", "u", "p"),)),
+        ("unix:///run/r.sock?db=2", "", 6379, "/run/r.sock", (("SELECT", 2),)),
+    ],
+)
+def test_redis_url_is_read(url: str, host: str, port: int, path: str, login: tuple) -> None:  # type: ignore[type-arg]
+    """As redis-py reads it."""
+    place = redis_url.parse(url)
+    end = place.endpoint
+    assert (end.host, end.port, end.path, end.login) == (host, port, path, login)
