@@ -5,16 +5,20 @@ APP is a file (`shop.py`), a module (`shop.grains`), or one name in a module (`s
 
 from __future__ import annotations
 
-import linecache
+import os
 import sys
 import traceback
 from collections.abc import Iterable
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Final
 
 from durum import errors
 from durum.grains.actor import Actor
+
+_DURUM: Final = str(Path(__file__).parents[1]) + os.sep
+_IMPORTLIB: Final = str(Path(util.__file__).parent) + os.sep
 
 
 def load_kinds(app: str) -> list[type[Actor]]:
@@ -123,19 +127,17 @@ def _unloadable(app: str, exc: BaseException) -> errors.ConfigError:
     if isinstance(exc, SyntaxError):
         shown = "".join(traceback.format_exception_only(exc)).rstrip()
         return errors.ConfigError(f"{app} is not valid Python:\n{shown}")
-    shown = "".join(traceback.format_exception_only(exc)).rstrip()
     where = "".join(traceback.format_list(_own_frames(exc.__traceback__)))
+    shown = "".join(traceback.format_exception_only(exc)).rstrip()
+    if isinstance(exc, errors.DurumError):
+        shown = str(exc)
     return errors.ConfigError(f"{app} failed while it was loaded:\n{where}{shown}")
 
 
 def _own_frames(tb: TracebackType | None) -> list[traceback.FrameSummary]:
     """The author's lines: neither the import machinery's nor ours."""
-    linecache.checkcache()
     return [
         frame
         for frame in traceback.extract_tb(tb)
-        if not frame.filename.startswith("<frozen importlib") and frame.filename not in _OURS
+        if not frame.filename.startswith(("<frozen importlib", _IMPORTLIB, _DURUM))
     ]
-
-
-_OURS = (__file__, util.__file__)

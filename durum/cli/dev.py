@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from durum.cli import app as apps
-from durum.cli import hosting, init, logs, loops, settings
+from durum.cli import hosting, logs, loops, settings
 from durum.config import SiloConfig
 from durum.ids import Address, split_address
 from durum.silo.silo import Silo
@@ -43,21 +43,16 @@ def command(
       durum call Greeter bob hello Ann        (in another terminal)
     """
     logs.configure(log_format, log_level)
-    kinds = apps.load_kinds(app)
-    loops.run(_develop(kinds, store, cluster, listen or _free_address()))
-
-
-async def _develop(kinds: list[type], store: str, cluster: str, listen: str) -> None:
-    await init.create(store, cluster=cluster)
     silo = Silo(
-        kinds=kinds,
+        kinds=apps.load_kinds(app),
         store=store,
         cluster=cluster,
-        listen=listen,
+        listen=listen or _free_address(),
         accept_volatile_store=True,
+        create=True,
         config=SiloConfig(check_read_only=True),
     )
-    await hosting.host(silo)
+    loops.run(hosting.host(silo))
 
 
 def _free_address() -> str:

@@ -32,12 +32,14 @@ async def host(silo: Silo, *, unsafe: tuple[str, ...] = (), with_parent: bool = 
     stop = _Stop(silo)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.signalled, number)
-    async with silo, asyncio.TaskGroup() as tasks:
+    async with silo:
         click.echo(json.dumps(describe(silo, unsafe)))
-        watch = tasks.create_task(_watch_parent(silo), name="watch parent") if with_parent else None
-        await silo.run()
-        if watch is not None:
-            watch.cancel()
+        watch = loop.create_task(_watch_parent(silo), name="watch parent") if with_parent else None
+        try:
+            await silo.run()
+        finally:
+            if watch is not None:
+                watch.cancel()
 
 
 class _Stop:

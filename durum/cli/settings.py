@@ -97,6 +97,6 @@ def refuse_missing_file(url: str) -> None:
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).is_file():
         raise errors.ConfigError(
-            f"there is no store at {path}. Start one with: durum dev APP, or name another with"
-            " --store (or the variable DURUM_STORE)."
+            f"there is no store at {path}. Create it with: durum init (durum dev APP does so too), or"
+            " name another with --store."
         )

@@ -73,6 +73,7 @@ def command(
           --listen 0.0.0.0:7600 --advertise 10.0.0.7:7600 --secret-file /run/secrets/durum
     """
     logs.configure(log_format, log_level)
+    settings.refuse_missing_file(store)
     kinds = apps.load_kinds(app)
     silo = Silo(
         kinds=kinds,
@@ -82,6 +83,11 @@ def command(
         advertise=advertise,
         secret=settings.read_secret(secret_file),
         insecure=insecure,
-        accept_volatile_store=accept_volatile_store,
+        # None: a store that is volatile by its very name needs no second word.
+        accept_volatile_store=accept_volatile_store or None,
+        # What is in memory is always new. Elsewhere missing data must be an alarm.
+        create=store.startswith("memory:"),
+        # A supervisor starts us again, and sees that it happened.
+        rejoin=False,
     )
     loops.run(hosting.host(silo, with_parent=stop_with_parent))

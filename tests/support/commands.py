@@ -1,4 +1,4 @@
-"""The durum command as tests run it: a process in a directory of its own, with what it said and how it ended."""
+"""The durum command as tests run it: a process in a directory, what it said, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,35 @@ class Running:
 
     def wait(self) -> int:
         return self.process.wait(PATIENCE_S)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that other processes bring about; fail where it does not come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+@contextmanager
+def talking(
+    home: Path, *words: str, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the test, until it ends or the block does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "durum", *words],
+        cwd=home,
+        env=environment(**(env or {})),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager
