@@ -26,7 +26,7 @@ JSON: Final = 2
 """Extension type that wraps a whole JSON document, where whoever wrote it has no types at hand."""
 
 _PATH: Final = re.compile(r" - at `(?P<key>key in )?\$(?P<path>[^`]*)`$")
-_IN_64_BITS: Final = range(-(2**63), 2**64)
+IN_64_BITS: Final = range(-(2**63), 2**64)
 
 
 def misfit(error: Exception) -> Misfit:
@@ -108,12 +108,16 @@ def _pack(value: object) -> bytes:
             return _count(len(value), 0x80, b"\xde", b"\xdf") + b"".join(map(_pack, items))
         case list() | tuple():
             return _count(len(value), 0x90, b"\xdc", b"\xdd") + b"".join(map(_pack, value))
-        case int() if value not in _IN_64_BITS:
-            size = value.bit_length() // 8 + 1
-            big = msgspec.msgpack.Ext(BIG_INT, value.to_bytes(size, "big", signed=True))
-            return encode_fast(big)
+        case int() if value not in IN_64_BITS:
+            return encode_fast(big_int(value))
         case _:
             return encode_fast(value)
+
+
+def big_int(value: int) -> msgspec.msgpack.Ext:
+    """The extension that stands for an integer beyond 64 bits."""
+    size = value.bit_length() // 8 + 1
+    return msgspec.msgpack.Ext(BIG_INT, value.to_bytes(size, "big", signed=True))
 
 
 def _count(count: int, small: int, medium: bytes, large: bytes) -> bytes:

@@ -1,0 +1,71 @@
+"""Actors without a silo, for unit tests of their methods. Owns a stand-in host; commits nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar, cast
+
+from durum import errors
+from durum.grains.actor import Actor
+from durum.grains.context import TurnContext
+from durum.grains.kind import kind_of
+from durum.grains.method import Method
+from durum.grains.reference import CallOptions, Target
+
+A = TypeVar("A", bound=Actor)
+
+
+def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
+    """A plain instance of an actor: call its methods, look at its fields.
+
+        account = unhosted(Account, "alice", balance=Decimal(5))
+        await account.deposit(Decimal(10))
+        assert account.balance == 15
+
+    Nothing commits or rolls back, no hook runs, and one turn does not wait for another. `save()` and
+    `deactivate()` do nothing. Calls to other actors are refused; give the instance a stand-in:
+    `account.actor = lambda cls, key: fake`.
+
+    Args:
+        cls: the actor's class.
+        key: what `self.key` shall be.
+        fields: values of durable fields that shall not have their defaults.
+
+    Raises:
+        TypeError: the class has no such field.
+    """
+    kind = kind_of(cls)
+    unknown = [name for name in fields if name not in kind.fields.names]
+    if unknown:
+        raise TypeError(
+            f"{cls.__qualname__} has no field {', '.join(unknown)}; it has: "
+            f"{', '.join(kind.fields.names) or 'none'}."
+        )
+    instance = cast("A", kind.create(key, _Nowhere()))  # the kind makes instances of its own class
+    for name, value in fields.items():
+        setattr(instance, name, value)
+    return instance
+
+
+class _Nowhere:
+    """The host of an actor that has none."""
+
+    context = TurnContext()
+
+    def call(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,  # noqa: ARG002 - the Caller's signature
+        options: CallOptions,  # noqa: ARG002
+    ) -> Awaitable[bytes]:
+        raise errors.NoSuchKind(
+            f"{target.grain}: this actor has no silo, so {method.name} did not run. Give it a "
+            "stand-in, `instance.actor = ...`, or test it in a TestCluster."
+        )
+
+    async def save(self) -> None:
+        """Nothing to commit to."""
+
+    def deactivate(self) -> None:
+        """Nothing to end."""
