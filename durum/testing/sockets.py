@@ -71,11 +71,12 @@ class SimTransport(LoopbackTransport):
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
         """The process has the connection now. In its context."""
+        unheard = self._lost
         self.set_protocol(protocol)
         protocol.connection_made(self)
         self.resume_reading()
-        if self._lost:
-            # It broke before anyone could hear of it.
+        if unheard:
+            # It broke before anyone could hear of it. What breaks from here on is told by itself.
             self.loop.call_soon(protocol.connection_lost, self._error, context=self.context)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
