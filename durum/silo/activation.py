@@ -8,8 +8,6 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from durum import errors
-from durum.errors import DidRun
-from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token
 from durum.silo import refusals
@@ -240,15 +238,10 @@ class Activation:
                 self._home.untrack(turn)
             self._performer.admit(turn, self._services.clock.boottime())
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: errors.CallError) -> None:
         """It cannot be activated: refuse the calls that came meanwhile, and go."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if isinstance(error, errors.CallError):
-                turn.fail(error)
-            else:
-                turn.answer(failure.encode(error, turn.call.id, DidRun.NO))
-            self._performer.forget(turn)
+            self._reject(self._waiting.popleft(), error)
         self.drop()
 
     async def deactivate(self, reason: Reason, within_s: float) -> None:

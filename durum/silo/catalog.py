@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from durum import errors
+from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
@@ -99,7 +100,7 @@ class Catalog:
             activation.fail(refusals.not_serving(grain, exc))
         except Exception as exc:  # noqa: BLE001 - the author's on_activate, or a state it cannot read
             _log.error("activation failed", exc, grain=grain)
-            activation.fail(exc)
+            activation.fail(failure.refused_activation(exc, grain))
         else:
             self._doubtful.discard(grain)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from durum import errors
 from durum.client import client
 from durum.clock import Clock, SystemClock
 from durum.config import SiloConfig, secrets_of
+from durum.grains.actor import Actor
 from durum.grains.kind import GrainKind
-from durum.grains.registry import collect
+from durum.grains.registry import register
 from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
 from durum.placement.ring import RING_VERSION
 from durum.silo.life import Life, Platform, Settings
@@ -34,7 +35,7 @@ class Silo:
                 await cluster.actor(Account, "alice").deposit(Decimal(10))
 
     Args:
-        kinds: actor classes, or modules whose classes are taken.
+        kinds: actor classes.
         store: a URL (see durum.store.urls), or an open store, which is then the caller's to close.
         listen: where to accept connections; port 0 takes a free one.
         advertise: where others reach it, if that is not where it listens.
@@ -54,7 +55,7 @@ class Silo:
 
     def __init__(
         self,
-        kinds: Iterable[Any],
+        kinds: Iterable[type[Actor]],
         store: str | Store = "memory:",
         *,
         listen: str = "127.0.0.1:0",
@@ -71,7 +72,7 @@ class Silo:
         entropy: Entropy | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self._kinds = collect(kinds)
+        self._kinds = register(kinds)
         self._target = store
         self._create = create
         self._rejoin = rejoin

@@ -102,8 +102,17 @@ class Turn:
 
 def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
     """Answer a call with one of Durum's own errors."""
-    name = type(error).__name__
-    sink.send(Failure(call_id, name, DidRun(error.did_run), str(error)))
+    remote = isinstance(error, errors.RemoteError)
+    sink.send(
+        Failure(
+            call_id,
+            type(error).__name__,
+            DidRun(error.did_run),
+            str(error),
+            type_name=error.type_name if remote else "",
+            traceback=error.traceback if remote else "",
+        )
+    )
 
 
 CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
