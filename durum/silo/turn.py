@@ -102,17 +102,10 @@ class Turn:
 
 def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
     """Answer a call with one of Durum's own errors."""
-    remote = isinstance(error, errors.RemoteError)
-    sink.send(
-        Failure(
-            call_id,
-            type(error).__name__,
-            DidRun(error.did_run),
-            str(error),
-            type_name=error.type_name if remote else "",
-            traceback=error.traceback if remote else "",
-        )
-    )
+    failure = Failure(call_id, type(error).__name__, DidRun(error.did_run), str(error))
+    if isinstance(error, errors.RemoteError):
+        failure.type_name, failure.traceback = error.type_name, error.traceback
+    sink.send(failure)
 
 
 CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
