@@ -74,7 +74,7 @@ class Caller(Protocol):
     """Whoever carries a call to a grain and its answer back."""
 
     def call(
-        self, target: Target, method: Method, args: bytes, options: CallOptions
+        self, target: Target, method: Method, args: bytes, options: CallOptions, /
     ) -> Awaitable[bytes]:
         """The encoded result, by the deadline.
 

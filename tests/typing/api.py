@@ -1,0 +1,103 @@
+"""What a type checker tells users of Durum. Checked by mypy and pyright, never run.
+
+A line with ignore comments is a mistake that both must flag: both also flag a comment that ignores
+nothing, so that a mistake which goes unnoticed fails the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, assert_type, reveal_type
+
+import durum
+from durum import Actor, Cluster, field, options, read_only
+
+
+class Account(Actor, idle_after=timedelta(minutes=5), version=2):
+    balance: Decimal = Decimal(0)
+    history: list[str] = field(default_factory=list)
+    _cached: int = 0
+
+    async def deposit(self, amount: Decimal, *, note: str = "") -> Decimal:
+        self.balance += amount
+        self.history.append(note)
+        return self.balance
+
+    async def close(self) -> None:
+        await self.save()
+        self.deactivate()
+
+    @read_only
+    async def get_balance(self) -> Decimal:
+        return self.balance
+
+    async def on_activate(self) -> None:
+        assert_type(self.key, str)
+        assert_type(self.context.request, str)
+
+
+class Teller(Actor):
+    moved: int = 0
+
+    async def move(self, source: str, target: str, amount: Decimal) -> Decimal:
+        other = self.actor(Account, source)
+        assert_type(other, Account)
+        await other.deposit(-amount)
+        return assert_type(await self.actor(Account, target).deposit(amount), Decimal)
+
+
+class Savings(Account, kind="savings"):
+    async def interest(self, percent: float) -> None: ...
+
+
+async def right(cluster: Cluster) -> None:
+    alice = cluster.actor(Account, "alice")
+    assert_type(alice, Account)
+    assert_type(await alice.deposit(Decimal(10)), Decimal)
+    assert_type(await alice.deposit(amount=Decimal(10), note="rent"), Decimal)
+    assert_type(await alice.get_balance(), Decimal)
+    assert_type(await alice.close(), None)
+    coroutine: Coroutine[Any, Any, Decimal] = alice.deposit(Decimal(10))
+    assert_type(await coroutine, Decimal)
+
+    once = options(alice, timeout=2.5, idempotency_key="order-7")
+    assert_type(once, Account)
+    assert_type(await once.deposit(Decimal(10)), Decimal)
+    assert_type(await durum.options(alice, timeout=timedelta(seconds=2)).get_balance(), Decimal)
+
+    saver = cluster.actor(Savings, "bob")
+    assert_type(await saver.deposit(Decimal(1)), Decimal)
+    await saver.interest(2)
+    reveal_type(alice.deposit)
+    reveal_type(saver.deposit)
+
+
+async def connected() -> None:
+    async with durum.connect("127.0.0.1:7600") as cluster:
+        assert_type(cluster.actor(Account, "alice"), Account)
+
+
+async def wrong(cluster: Cluster) -> None:
+    alice = cluster.actor(Account, "alice")
+    await alice.deposit("10")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await alice.deposit()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    await alice.deposit(Decimal(1), "x")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    await alice.deposit(Decimal(1), tip=1)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    await alice.depositt(Decimal(1))  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    balance: Decimal = alice.get_balance()  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+    print(balance)
+    alice.deposit(Decimal(1))  # type: ignore[unused-coroutine] # pyright: ignore[reportUnusedCoroutine]
+    print(alice.get_balance() + 1)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue]
+    cluster.actor(Account)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    cluster.actor(Account, 7)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    cluster.actor("Account", "alice")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    options(alice, timeout="2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    options(alice, retries=2)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    await options(alice, timeout=1).depositt()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Misspelt(Actor, knid="account"):  # type: ignore[call-arg] # pyright: ignore[reportGeneralTypeIssues]
+    size: int = "large"  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+    items: list[int] = field(default_factory=str)  # type: ignore[arg-type] # pyright: ignore[reportAssignmentType]
