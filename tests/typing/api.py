@@ -98,6 +98,6 @@ async def wrong(cluster: Cluster) -> None:
     await options(alice, timeout=1).depositt()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 
 
-class Misspelt(Actor, knid="account"):  # type: ignore[call-arg] # pyright: ignore[reportGeneralTypeIssues]
+class Misspelt(Actor, knid="account"):  # type: ignore[call-arg] # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     size: int = "large"  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
     items: list[int] = field(default_factory=str)  # type: ignore[arg-type] # pyright: ignore[reportAssignmentType]
