@@ -29,8 +29,9 @@ _REFUSED: Final = {
     "UNKILLABLE": "it is busy with somebody's script. Wait",
     "NOPROTO": "it is too old. Use Redis 6.2 or later, or Valkey",
 }
-# Redis 6 wraps an error inside a script: "ERR Error running script (...): @user_script:3: -OOM ...".
-_WRAPPED: Final = re.compile(r"(?:^|[ :]-)([A-Z]{3,})\b")
+# Redis 6 wraps an error inside a script: "ERR Error running script (...): @user_script:3: -OOM ...",
+# with the dash or without it.
+_WRAPPED: Final = re.compile(r"(?:^|: -?)([A-Z]{3,})\b")
 _SETTINGS: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "NOPROTO"))
 
 

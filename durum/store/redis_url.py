@@ -40,13 +40,7 @@ def parse(url: str) -> Place:
         found: dict[str, Any] = dict(connection.parse_url(url))
         parts = urlsplit(url)
         port = parts.port or 6379
-        # redis-py passes over what it does not understand, and then talks to another database.
-        if set(found) - {"host", "port", "db", "path", "username", "password", "connection_class"}:
-            raise ValueError("only db may stand behind the question mark")
-        if scheme == "unix" and not parts.path:
-            raise ValueError("it names no socket")
-        if scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-            raise ValueError("a database is a number")
+        _check(scheme, parts.path, found)
         db = int(found.get("db", 0))
     except ValueError as exc:
         raise errors.ConfigError(
@@ -71,3 +65,13 @@ def parse(url: str) -> Place:
         redis_py=client,
         has_password=password is not None,
     )
+
+
+def _check(scheme: str, path: str, found: dict[str, Any]) -> None:
+    # redis-py passes over what it does not understand, and then talks to another database.
+    if set(found) - {"host", "port", "db", "path", "username", "password", "connection_class"}:
+        raise ValueError("only db may stand behind the question mark")
+    if scheme == "unix" and not path:
+        raise ValueError("it names no socket")
+    if scheme != "unix" and not re.fullmatch(r"/?\d*", path):
+        raise ValueError("a database is a number")

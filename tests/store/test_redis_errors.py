@@ -1,0 +1,165 @@
+"""The server's words and settings, judged without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from durum import errors
+from durum.ids import GrainId
+from durum.store import redis_durability, redis_errors, redis_scripts
+from durum.store.protocol import Level
+from durum.store.redis_keys import Keys
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "READONLY You can't write against a read only replica.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "LOADING Redis is loading the dataset in memory",
+        "NOREPLICAS Not enough good replicas to write.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOSCRIPT No matching script. Please use EVAL.",
+        "NOAUTH Authentication required.",
+        "NOPERM this user has no permissions to run the 'evalsha' command",
+        "MOVED 3999 127.0.0.1:6381",
+        "CLUSTERDOWN Hash slot not served",
+        # As Redis 6 says it from inside a script.
+        ("ERR Error running script (call to f_ab12): @user_script:14: @user_script: 14: -READONLY "
+        "You can't write against a read only replica. "),
+        ("ERR Error running script (call to f_ab12): @user_script:14: -OOM command not allowed when "
+        "used memory > 'maxmemory'. "),
+        ("ERR Error running script (call to f_ab12): @user_script:14: -MISCONF Errors writing to the "
+        "AOF file: No space left on device "),
+    ],
+)
+def test_refusal_is_unavailable_and_not_applied(text: str) -> None:
+    """The server says so itself: the caller may try again."""
+    error = redis_errors.translate(text, "redis://h")
+    assert isinstance(error, errors.StoreUnavailable)
+    assert error.applied is False
+    assert text in str(error)
+
+
+@pytest.mark.parametrize("text", ["ERR something new", "", "WEIRD thing", "ERR user_script:1: -x"])
+def test_unknown_error_has_an_unknown_outcome(text: str) -> None:
+    """What is not understood is not trusted."""
+    error = redis_errors.translate(text, "redis://h")
+    assert isinstance(error, errors.StoreUnavailable)
+    assert error.applied is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WRONGTYPE Operation against a key holding the wrong kind of value",
+        "ERR Error running script (call to f_ab): @user_script:5: WRONGTYPE Operation against a key",
+        "WRONGTYPE Operation against a key script: f_ab, on @user_script:9.",
+    ],
+)
+def test_key_of_another_type_is_data_loss(text: str) -> None:
+    """Somebody else writes to this database."""
+    assert isinstance(redis_errors.translate(text, "redis://h"), errors.DataLoss)
+
+
+GOOD = {
+    "redis_version": "7.0.15",
+    "role": "master",
+    "aof_enabled": "1",
+    "maxmemory_policy": "noeviction",
+    "cluster_enabled": "0",
+}
+
+
+def judge(
+    info: dict[str, str], sync: str = "always", host: str = "127.0.0.1", password: bool = False
+) -> object:
+    """Judge a good server with some fields changed."""
+    return redis_durability.judge(
+        {**GOOD, **info}, {"appendfsync": sync} if sync else {}, peer_host=host, password=password
+    )
+
+
+@pytest.mark.parametrize(
+    ("aof", "sync", "level"),
+    [
+        ("1", "always", Level.D2),
+        ("1", "everysec", Level.D1),
+        ("1", "", Level.D1),
+        ("1", "no", Level.D0),
+        ("0", "always", Level.D0),
+    ],
+)
+def test_level_follows_from_the_append_only_file(aof: str, sync: str, level: Level) -> None:
+    """What a power cut takes."""
+    assert judge({"aof_enabled": aof}, sync).level is level  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changed", "host", "word"),
+    [
+        ({"redis_version": "6.0.16"}, "", "6.2"),
+        ({"redis_version": "5"}, "", "6.2"),
+        ({"maxmemory_policy": "allkeys-lru"}, "", "noeviction"),
+        ({"role": "slave"}, "", "replica"),
+        ({"cluster_enabled": "1"}, "", "cluster mode"),
+        ({}, "10.0.0.5", "password"),
+        ({}, "fe80::1%eth0", "password"),
+    ],
+)
+def test_unsafe_setting_is_named_with_its_change(
+    changed: dict[str, str], host: str, word: str
+) -> None:
+    """Silos refuse to run on it."""
+    (unsafe,) = judge(changed, host=host).unsafe  # type: ignore[attr-defined]
+    assert word in unsafe
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "127.1.2.3", "::1"])
+def test_loopback_needs_no_password(host: str) -> None:
+    """Only this host's own processes reach it."""
+    assert judge({}, host=host).unsafe == ()  # type: ignore[attr-defined]
+
+
+def test_password_off_loopback_is_safe() -> None:
+    """That is what it is for."""
+    assert judge({}, host="10.0.0.5", password=True).unsafe == ()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cluster", ["shop", "a:b", "a}b", "{a", "a b", "\u00e9", "%7D"])
+def test_all_keys_of_a_partition_share_their_hash_tag(cluster: str) -> None:
+    """On a cluster one script may then touch them; a key's own braces come too late to matter."""
+    keys = Keys(cluster)
+
+    def tag(key: str) -> str:
+        start = key.index("{") + 1
+        return key[start : key.index("}", start)]
+
+    hostile = GrainId("K/{x}}{")
+    tags = {tag(one) for one in (keys.owner(3), keys.grain(3, hostile), keys.replies(3, hostile))}
+    (only,) = tags
+    assert only.endswith(":3")
+    assert only != tag(keys.owner(4))
+    assert tag(keys.members) == only.removesuffix(":3")
+
+
+def test_names_of_clusters_never_alias() -> None:
+    """Two services on one server must not meet, whatever they are called."""
+    names = ["a", "a:1", "a%3A1", "A", "a ", "a+", "\u00e9", "e\u0301"]
+    assert len({Keys(name).owner(1) for name in names}) == len(names)
+    assert len({Keys(name).members for name in names}) == len(names)
+
+
+def test_scripts_write_only_after_their_checks() -> None:
+    """Lua has no undo: a refusal after a write would leave half a turn."""
+    writes = ("HSET", "HDEL", "HINCRBY", "SET'", "DEL'")
+    for name, script in redis_scripts.read_scripts().items():
+        code = [line.partition("--")[0] for line in script.text.splitlines()]
+        written = False
+        for line in code:
+            refuses = "return -" in line
+            assert not (refuses and written), name
+            written = written or any(word in line for word in writes)
+        assert "#include" not in script.text
