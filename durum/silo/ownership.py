@@ -268,10 +268,9 @@ class Ownership:
     async def _hand_over(self, silo: SiloId, partitions: tuple[int, ...]) -> None:
         within_s = self._config.limits.drain_timeout_s + self._config.lease.lease_s
         try:
-            answered_all = await self._peers.hand_over(
-                silo, self._table.view.version, partitions, within_s
-            )
-            if not answered_all:
+            await self._peers.hand_over(silo, self._table.view.version, partitions, within_s)
+            # What it was not ready to give, it will be asked for again, but not a thousand times a second.
+            if any(self._asked.get(partition) == silo for partition in partitions):
                 await self._clock.sleep(_RETRY_S)
         finally:
             for partition in partitions:

@@ -140,11 +140,10 @@ class Peers:
 
     async def hand_over(
         self, silo: SiloId, version: int, partitions: tuple[int, ...], within_s: float
-    ) -> bool:
-        """Ask a silo to release partitions. Those that become free are told to `on_released`.
+    ) -> None:
+        """Ask a silo to release partitions, and wait until it has done all it can.
 
-        Returns:
-            Whether it has answered for all of them; it may not have held some.
+        Those that become free are told to `on_released`; it may not have held the others.
         """
         try:
             async with asyncio.timeout(within_s):
@@ -156,11 +155,9 @@ class Peers:
                     link.forget(request.id)
         except (TimeoutError, OSError, errors.ClusterError) as exc:
             _log.debug("hand-over failed", silo=silo, error=repr(exc))
-            return False
-        if not isinstance(answer, Released):
-            return False
-        self.on_released(answer.partitions)
-        return True
+            return
+        if isinstance(answer, Released):
+            self.on_released(answer.partitions)
 
     def release(self, silo: SiloId, partitions: tuple[tuple[int, bytes], ...]) -> None:
         """Tell a silo of partitions that are free, if it is connected; else it will ask."""

@@ -19,6 +19,7 @@ from durum.silo.table import Table
 from durum.telemetry import Log
 from durum.views import SiloRow, Status, Suspicion, View
 
+_LOOK_GAP_FRACTION: Final = 0.1
 _log = Log("durum.watch")
 
 
@@ -40,7 +41,7 @@ class Watch:
         self._peers = peers
         self._detector = Detector(table.me, ports.config.probing)
         self._overslept_s = 0.0
-        self._looking: dict[SiloId, None] = {}
+        self._looking: dict[SiloId, bool] = {}
         self._watched: dict[SiloId, Callable[[], None]] = {}
         self._never = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -66,11 +67,10 @@ class Watch:
 
     def look_at(self, silo: SiloId) -> None:
         """There is a reason to doubt a silo: probe it at once, beside the rounds."""
-        row = self._table.view.by_id.get(silo)
-        if self._tasks is None or silo in self._looking:
-            return
-        if row is not None and row.status is not Status.DEAD:
-            self._looking[silo] = None
+        if silo in self._looking:
+            self._looking[silo] = True
+        elif self._tasks is not None and self._is_listed_alive(silo):
+            self._looking[silo] = False
             self._tasks.create_task(self._look(silo), name=f"{self._me}: look at {silo}")
 
     async def after_reading(self) -> None:
@@ -123,9 +123,14 @@ class Watch:
         return outcome
 
     def _weighed(self, silo: SiloId, outcome: Outcome) -> Outcome:
-        """A refusal proves something only where the silo itself would be the one to refuse."""
+        """A refusal proves something only where a living silo would not refuse: at the very address it
+        listens on, and before it stops listening since it leaves.
+        """
         row = self._table.view.by_id.get(silo)
-        proves = self._config.lease.fast_failover and row is not None and row.bound
+        if row is None or not row.bound or row.status is Status.LEAVING:
+            proves = False
+        else:
+            proves = self._config.lease.fast_failover
         return Outcome.SILENT if outcome is Outcome.REFUSED and not proves else outcome
 
     async def _act_on(self, judgement: Judgement) -> None:
@@ -139,10 +144,16 @@ class Watch:
             await self._withdraw(silo)
 
     async def _look(self, silo: SiloId) -> None:
+        again = True
         try:
-            outcome = await self._peers.probe(silo, self._detector.patience_s)
-            if self._weighed(silo, outcome) is Outcome.REFUSED:
-                await self._vote(silo, refused=True)
+            while again and self._is_listed_alive(silo):
+                self._looking[silo] = False
+                outcome = await self._peers.probe(silo, self._detector.patience_s)
+                if self._weighed(silo, outcome) is Outcome.REFUSED:
+                    await self._vote(silo, refused=True)
+                # A link that breaks whenever it opens must not be opened a thousand times a second.
+                await self._clock.sleep(self._config.probing.probe_s * _LOOK_GAP_FRACTION)
+                again = self._looking[silo]
         except errors.StoreUnavailable as exc:
             _log.warning("vote not written", silo=self._me, error=str(exc))
         finally:
@@ -201,6 +212,10 @@ class Watch:
         for silo in list(self._watched):
             if view.status_of(silo) is Status.DEAD:
                 self._watched.pop(silo)()
+
+    def _is_listed_alive(self, silo: SiloId) -> bool:
+        row = self._table.view.by_id.get(silo)
+        return row is not None and row.status is not Status.DEAD
 
     def _watch_process(self, row: SiloRow) -> None:
         processes = self._ports.processes
