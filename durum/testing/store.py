@@ -331,6 +331,7 @@ class FaultyStore:
         if operation.name == "commit":
             self.log.committed(
                 Applied(
+                    number=self.log.next_number(),
                     at=now,
                     sent_at=operation.sent_at,
                     host=operation.host,

@@ -13,6 +13,7 @@ class Applied:
     """A commit that changed the store.
 
     Args:
+        number: its place among all changes.
         at: virtual time of the change.
         sent_at: virtual time at which it was asked for.
         host: who asked.
@@ -20,6 +21,7 @@ class Applied:
         result: the answer, whether it arrived or not.
     """
 
+    number: int
     at: float
     sent_at: float
     host: str
@@ -32,6 +34,7 @@ class Taken:
     """A partition that changed hands.
 
     Args:
+        number: its place among all changes.
         at: virtual time of the change.
         host: who asked.
         partition: which.
@@ -40,6 +43,7 @@ class Taken:
         epoch: how often it has changed hands.
     """
 
+    number: int
     at: float
     host: str
     partition: int
@@ -57,6 +61,12 @@ class StoreLog:
     lost: list[Applied] = field(default_factory=list)
     _seen: set[tuple[int, GrainId, bytes]] = field(default_factory=set)
     _tokens: dict[int, Token] = field(default_factory=dict)
+    _number: int = 0
+
+    def next_number(self) -> int:
+        """The place of the next change."""
+        self._number += 1
+        return self._number
 
     def committed(self, applied: Applied) -> None:
         """Note a commit, unless it is one sent again, which changed nothing."""
@@ -72,6 +82,7 @@ class StoreLog:
             self._tokens[take.partition] = owner.token
             self.takes.append(
                 Taken(
+                    number=self.next_number(),
                     at=at,
                     host=host,
                     partition=take.partition,
