@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -27,10 +29,10 @@ class SystemClock:
     """The host's clocks. CLOCK_BOOTTIME where there is one: CLOCK_MONOTONIC stops in suspend, and a
     silo that slept through its lease must know it."""
 
-    _boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    def boottime(self) -> float:
-        return time.clock_gettime(self._boot)
+    def __init__(self) -> None:
+        boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        # Read for every turn, so there is no function of ours around it.
+        self.boottime: Callable[[], float] = partial(time.clock_gettime, boot)
 
     def wall(self) -> float:
         return time.time()

@@ -155,20 +155,18 @@ class Activation:
         turn = Turn(
             next(services.turns), call, method, sink, self._durable, now + call.timeout_ms / 1000
         )
-        load = services.load
-        load.calls += 1
-        load.bytes += len(call.args)
-        self.used = load.tick
+        self.used = services.load.tick
         if self._state is State.VALID:
             return self._performer.admit(turn, now)
         return self._take_unready(turn, now)
 
     def _take_unready(self, turn: Turn, now: float) -> None:
         """A call while the activation comes or goes."""
+        self._performer.count(turn)
         if self._state is State.GONE:
             self._home.elsewhere(turn)
         elif self._mailbox.enters(turn):
-            self._performer.admit(turn, now)  # a turn that must end first waits for it
+            self._performer.enter(turn, now)  # a turn that must end first waits for it
         elif any(hop.grain == self.grain for hop in turn.chain):
             path = " -> ".join(hop.grain for hop in turn.chain)
             self._reject(
@@ -236,7 +234,7 @@ class Activation:
             turn = self._waiting.popleft()
             if turn.tracked:
                 self._home.untrack(turn)
-            self._performer.admit(turn, self._services.clock.boottime())
+            self._performer.enter(turn, self._services.clock.boottime())
 
     def fail(self, error: errors.CallError) -> None:
         """It cannot be activated: refuse the calls that came meanwhile, and go."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from durum import errors
 from durum.errors import DidRun
@@ -22,6 +22,9 @@ from durum.silo.mailbox import Mailbox
 from durum.silo.services import Services
 from durum.silo.turn import CURRENT, Turn
 from durum.wire.messages import Failure, Reply
+
+
+_FRAME_ROOM: Final = 1024  # what a frame needs besides a result
 
 
 class Tracking(Protocol):
@@ -58,7 +61,9 @@ class Performer:
         "_lost",
         "_mailbox",
         "_pumping",
+        "_result_limit",
         "_services",
+        "_strict",
         "_tracking",
         "quiet",
     )
@@ -81,14 +86,30 @@ class Performer:
         self._services = services
         self._tracking = tracking
         self._lost = lost
-        self._deferred: dict[int, tuple[Turn, object]] = {}  # ended, but calls inside them go on
+        self._deferred: dict[int, Callable[[], None]] = {}  # ended, but calls inside them go on
         self._keys: dict[str, asyncio.Event] = {}  # keyed calls that run, of a reentrant kind
         self._pumping = False
+        self._strict = kind.options.strict_reads
+        self._result_limit = services.config.limits.frame_bytes - _FRAME_ROOM
         self.quiet: asyncio.Event | None = None
         """Set when nothing runs any more, for whoever put it here."""
 
     def admit(self, turn: Turn, now: float) -> None:
-        """Let a turn begin or wait; it is answered once in any case."""
+        """Take in a new turn; it is answered once in any case."""
+        if turn.method.waits or turn.key or self._strict or not self._mailbox.idle:
+            self.count(turn)
+            self.enter(turn, now)
+        else:
+            self._perform(turn, now)
+
+    def count(self, turn: Turn) -> None:
+        """From here on the silo has the turn on its hands; `forget` ends that."""
+        load = self._services.load
+        load.calls += 1
+        load.bytes += len(turn.call.args)
+
+    def enter(self, turn: Turn, now: float) -> None:
+        """Let a turn that counts begin or wait."""
         try:
             starts = self._mailbox.admit(turn)
         except errors.Rejected as exc:
@@ -153,13 +174,53 @@ class Performer:
         done.set_exception(error)
         done.exception()  # marked as seen: who waited may have been cancelled
 
+    def _perform(self, turn: Turn, now: float) -> None:
+        """Run a turn that cannot wait, where nothing else runs: from start to end in one go.
+
+        No other code can come between, so neither mailbox nor load need to know of it, unless it has
+        something to commit.
+        """
+        if not self._services.lease.held(now):
+            return turn.fail(refusals.lapsed(self._grain))
+        method = turn.method
+        try:
+            coro = method.invoke(self._durable.instance, turn.call.args)
+        except errors.ArgumentError as exc:
+            return turn.fail(exc)
+        try:
+            self._services.base.copy().run(_step, turn, coro)
+        except StopIteration as stop:
+            value = stop.value
+        except Exception as exc:
+            return self._undo(turn, exc)
+        else:
+            raise errors.DurumBug(f"{turn!r} waits, and its code holds no await")
+        try:
+            result = self._encoded(turn, value)
+        except Exception as exc:
+            return self._undo(turn, exc)
+        if turn.read_only or not self._kind.durable:
+            turn.ended = True
+            return turn.reply(result)
+        self.count(turn)
+        self._mailbox.admit(turn)
+        return self._settle(turn, Reply(turn.call.id, result), with_state=True)
+
+    def _undo(self, turn: Turn, exc: Exception) -> None:
+        """A turn of `_perform` failed: take back what it changed, and answer."""
+        if not turn.read_only:
+            self._durable.roll_back()
+        self._services.load.rolled_back += 1
+        turn.ended = True
+        turn.answer(failure.encode(exc, turn.call.id, DidRun.ROLLED_BACK))
+
     def _begin(self, turn: Turn, now: float) -> None:
         if not self._services.lease.held(now):
             return self._refuse(turn, refusals.lapsed(self._grain))
         if now >= turn.deadline:
             late = f"{turn.call.grain}: its deadline passed while it waited; the call did not run."
             return self._refuse(turn, errors.CallTimeout(late, DidRun.NO))
-        if turn.key or (turn.read_only and self._kind.options.strict_reads):
+        if turn.key or (turn.read_only and self._strict):
             self._start_task(turn, self._prepare(turn))
             return None
         return self._run(turn)
@@ -252,11 +313,10 @@ class Performer:
         """The method came to its end: commit what it changed, then answer."""
         if self._mailbox.has_inside(turn):
             # Calls inside this turn commit first; it goes on when the last of them has ended.
-            self._deferred[turn.number] = (turn, value)
+            self._deferred[turn.number] = partial(self._returned, turn, value)
             return
         try:
-            result = turn.method.encode_result(value)
-            self._check_result(turn, result)
+            result = self._encoded(turn, value)
         except Exception as exc:
             self._raised(turn, exc)
             return
@@ -268,6 +328,9 @@ class Performer:
 
     def _raised(self, turn: Turn, exc: BaseException) -> None:
         """The method failed, or was cancelled: take back what it changed, then answer."""
+        if self._mailbox.has_inside(turn):
+            self._deferred[turn.number] = partial(self._raised, turn, exc)
+            return
         if not turn.read_only:
             self._durable.roll_back()
         self._services.load.rolled_back += 1
@@ -320,14 +383,22 @@ class Performer:
         key = replies.digest_key(turn.key)
         return known.remember(key, call, outcome, self._services.store_time())
 
-    def _check_result(self, turn: Turn, result: bytes) -> None:
-        limit = self._services.config.limits.frame_bytes - 1024
-        if len(result) > limit:
+    def _encoded(self, turn: Turn, value: object) -> bytes:
+        """What the method returned, as bytes; raises where it may not be answered."""
+        if turn.read_only and self._services.config.check_read_only and self._durable.changed():
+            self._durable.roll_back()
+            raise TypeError(
+                f"{self._kind.name}.{turn.method.name} is @read_only and has changed the inside of a"
+                " durable field; the change was taken back. Remove @read_only, or change a copy."
+            )
+        result = turn.method.encode_result(value)
+        if len(result) > self._result_limit:
             raise errors.CommitFailed(
-                f"{self._grain}.{turn.method.name}: its result has {len(result)} bytes (limit {limit});"
-                " nothing was kept. Return less, or raise frame_bytes.",
+                f"{self._grain}.{turn.method.name}: its result has {len(result)} bytes (limit"
+                f" {self._result_limit}); nothing was kept. Return less, or raise frame_bytes.",
                 DidRun.ROLLED_BACK,
             )
+        return result
 
     def _refuse(self, turn: Turn, error: errors.CallError) -> None:
         turn.fail(error)
@@ -340,9 +411,10 @@ class Performer:
             waiting.set()
         self._mailbox.done(turn)
         outer = turn.outer
-        if outer is not None and outer.number in self._deferred:
-            if not self._mailbox.has_inside(outer):
-                self._returned(*self._deferred.pop(outer.number))
+        if outer is not None and not self._mailbox.has_inside(outer):
+            go_on = self._deferred.pop(outer.number, None)
+            if go_on is not None:
+                go_on()
         self._pump()
         if self.quiet is not None and not self._mailbox.running:
             self.quiet.set()
