@@ -18,8 +18,10 @@ from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
 from durum.placement.ring import RING_VERSION
 from durum.silo.life import Life, Platform, Settings
 from durum.silo.processes import Processes, SystemProcesses
+from durum.silo.watchdog import Watchdog
 from durum.store.protocol import Durability, Genesis, Level, Store
 from durum.store.urls import open_store
+from durum.tasks import TaskOwner
 from durum.telemetry import Log
 from durum.wire.network import Network, TcpNetwork
 
@@ -100,6 +102,7 @@ class Silo:
         self._durability: Durability
         self._life: Life | None = None
         self._main: asyncio.Task[None] | None = None
+        self._watching = TaskOwner("silo")
         self._asked = asyncio.Event()
 
     # What it is ---------------------------------------------------------------------------------------
@@ -169,6 +172,7 @@ class Silo:
             await self._close_store()
             raise
         self._life = life
+        await self._watch()
         self._main = asyncio.get_running_loop().create_task(self._live(life), name="silo: main")
         _log.info("silo started", silo=life.id, store=self.store_url)
 
@@ -197,6 +201,7 @@ class Silo:
             if main is not None:
                 await main
         finally:
+            await self._watching.close()
             await self._close_store()
 
     async def kill(self) -> None:
@@ -205,7 +210,16 @@ class Silo:
         if main is not None:
             main.cancel()
             await asyncio.wait([main])
+        await self._watching.close()
         await self._close_store()
+
+    async def _watch(self) -> None:
+        """Where this is the host's own time, say what holds the loop."""
+        clock = self._platform.clock
+        if isinstance(clock, SystemClock):
+            await self._watching.open()
+            watchdog = Watchdog(clock, self._settings.config.loop_blocked_s)
+            self._watching.start(watchdog.run(), "watchdog")
 
     async def _live(self, life: Life) -> None:
         while True:
