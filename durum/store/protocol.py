@@ -21,6 +21,9 @@ from durum.views import SiloRow, Status, View
 NEVER_OWNED = Token(b"")
 """The token of a partition that nobody has held since genesis."""
 
+ID_BYTES = 16
+"""The length of a commit's id."""
+
 
 class Genesis(msgspec.Struct, frozen=True, kw_only=True):
     """The mark a service's data gets once, at its creation.

@@ -20,6 +20,7 @@ from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
 from durum.store import redis_answers, redis_durability, redis_scripts, redis_url, rows
 from durum.store.protocol import (
+    ID_BYTES,
     NEVER_OWNED,
     Beat,
     Commit,
@@ -261,6 +262,8 @@ class RedisStore:
         return self._pipe.send(command, redis_answers.finish_replies)
 
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
+        if len(commit.id) != ID_BYTES:
+            raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
         prefix = self._keys.prefix(commit.partition)
         version = commit.version
         state = commit.state

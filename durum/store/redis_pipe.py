@@ -204,6 +204,9 @@ class Pipe:
             async with asyncio.timeout(self._timeout_s):
                 await self._dial(line)
                 await self._introduce(line)
+            if not line.open:
+                # It ended right behind its last answer, when nobody was listening for its end yet.
+                raise redis_errors.broken(url, line.reason)
         except TimeoutError:
             raise redis_errors.unreachable(url, f"none within {self._timeout_s:g} s") from None
         except (OSError, errors.StoreUnavailable) as exc:

@@ -16,6 +16,7 @@ from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
 from durum.store import local_disk, sqlite_errors, sqlite_schema, sqlite_tables, sqlite_writer
 from durum.store.protocol import (
+    ID_BYTES,
     Beat,
     Commit,
     Committed,
@@ -197,6 +198,8 @@ class SqliteStore:
         return self._submit(sqlite_tables.replies, (partition, token, grain), writes=False)
 
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
+        if len(commit.id) != ID_BYTES:
+            raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
         return self._submit(sqlite_tables.commit, (commit,), writes=True)
 
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:

@@ -14,6 +14,7 @@ MEMORY: Final = ":memory:"
 APPLICATION: Final = 0x4475726D
 """`Durm` in the file's header: tells our file from another program's."""
 VERSION: Final = 1
+OLDEST: Final = (3, 35)
 
 # A grain's key is bytes, not text: SQLite leaves open what NUL in a text compares like.
 TABLES: Final = """
@@ -58,6 +59,11 @@ def connect(path: str, url: str) -> tuple[sqlite3.Connection, tuple[int, int] | 
         StoreUnavailable: it cannot be opened.
         DataLoss: it is damaged.
     """
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise errors.ConfigError(
+            f"Python's SQLite is {sqlite3.sqlite_version}; Durum needs 3.35 or later. Use a newer "
+            "Python build, or Redis."
+        )
     db: sqlite3.Connection | None = None
     try:
         if path != MEMORY:

@@ -27,12 +27,18 @@ from durum.store.redis_keys import Keys
         "MOVED 3999 127.0.0.1:6381",
         "CLUSTERDOWN Hash slot not served",
         # As Redis 6 says it from inside a script.
-        ("ERR Error running script (call to f_ab12): @user_script:14: @user_script: 14: -READONLY "
-        "You can't write against a read only replica. "),
-        ("ERR Error running script (call to f_ab12): @user_script:14: -OOM command not allowed when "
-        "used memory > 'maxmemory'. "),
-        ("ERR Error running script (call to f_ab12): @user_script:14: -MISCONF Errors writing to the "
-        "AOF file: No space left on device "),
+        (
+            "ERR Error running script (call to f_ab12): @user_script:14: @user_script: 14: -READONLY "
+            "You can't write against a read only replica. "
+        ),
+        (
+            "ERR Error running script (call to f_ab12): @user_script:14: -OOM command not allowed when "
+            "used memory > 'maxmemory'. "
+        ),
+        (
+            "ERR Error running script (call to f_ab12): @user_script:14: -MISCONF Errors writing to the "
+            "AOF file: No space left on device "
+        ),
     ],
 )
 def test_refusal_is_unavailable_and_not_applied(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import pytest
 from durum import errors
 from durum.clock import SystemClock
 from durum.ids import GrainId, SystemEntropy
+from durum.store import redis_pipe
 from durum.store.protocol import NEVER_OWNED, Committed, Genesis, Level, Record, Store
 from durum.store.urls import open_store
 from durum.views import Status
@@ -434,3 +436,61 @@ async def test_pending_operations_end_when_the_store_is_closed(
         await unsent
     assert caught.value.applied in (None, False)
     server.cont()
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_server_with_a_broken_disk_refuses_and_recovers(
+    product: str, fresh_server: Start, open_it: Open
+) -> None:
+    """MISCONF: it cannot save, so it takes no writes, renewals neither."""
+    server = fresh_server(product, "--enable-protected-configs", "yes", tcp=True)
+    service = await Service.create(await open_it(server.url))
+    token = await service.hold()
+    server.ask("CONFIG", "SET", "save", "3600 1")
+    gone = server.folder / "gone"
+    gone.mkdir()
+    server.ask("CONFIG", "SET", "dir", str(gone))
+    gone.rmdir()
+    server.ask("BGSAVE")
+
+    async def commit_until_refused() -> None:
+        async with asyncio.timeout(10):
+            for n in range(100_000):  # the save fails in a process of its own, some time soon
+                await service.store.commit(commit(token, grain=GrainId(f"K/{n}")))
+
+    with pytest.raises(errors.StoreUnavailable, match="disk") as caught:
+        await commit_until_refused()
+    assert caught.value.applied is False
+    server.ask("CONFIG", "SET", "dir", str(server.folder))
+    server.ask("CONFIG", "SET", "save", "")
+    assert await service.store.commit(commit(token)) is not None
+
+
+async def test_connection_that_ends_behind_its_introduction_is_made_again() -> None:
+    """Nobody listens for its end at that very moment; the pipe must not wait for ever."""
+    accepted = 0
+    seen = asyncio.Event()
+
+    async def greet_and_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        if accepted == 3:
+            seen.set()
+        await reader.read(1 << 20)
+        writer.write(b"$11\r\nrun_id:abcd\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(greet_and_go, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    endpoint = redis_pipe.Endpoint(url="redis://test", host="127.0.0.1", port=port)
+    pipe = redis_pipe.Pipe(
+        endpoint, (), clock=SystemClock(), entropy=SystemEntropy(), store_timeout_s=1.0
+    )
+    while not seen.is_set():
+        with contextlib.suppress(errors.StoreUnavailable):
+            await pipe.open()
+            async with asyncio.timeout(5):
+                await seen.wait()
+    await pipe.close()
+    listener.close()
+    await listener.wait_closed()

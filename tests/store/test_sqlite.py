@@ -328,22 +328,19 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3]), floa
 """
 
 
-def start_writer(path: pathlib.Path, partition: int, token: bytes, seconds: float) -> Any:
-    """Another process that commits as fast as it can and prints what was acknowledged."""
+def start(program: str, *arguments: str) -> Any:
+    """Another process, which dies with this one."""
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            WRITER,
-            f"sqlite:///{path}",
-            str(partition),
-            token.hex(),
-            str(seconds),
-        ],
+        [sys.executable, "-c", program, *arguments],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
     )
+
+
+def start_writer(path: pathlib.Path, partition: int, token: bytes, seconds: float) -> Any:
+    """Another process that commits as fast as it can and prints what was acknowledged."""
+    return start(WRITER, f"sqlite:///{path}", str(partition), token.hex(), str(seconds))
 
 
 def last_versions(output: bytes) -> dict[str, int]:
@@ -367,6 +364,35 @@ async def test_two_processes_on_one_file_both_get_on(open_it: Open, path: pathli
         for number, version in acknowledged.items():
             record = await service.store.load(partition, tokens[partition], GrainId(f"K/{number}"))
             assert record == Record(version=version, state=b"%d" % version)
+
+
+CREATOR = """
+import asyncio, sys
+from durum.clock import SystemClock
+from durum.ids import SystemEntropy
+from durum.store.protocol import Genesis
+from durum.store.urls import open_store
+
+async def main(url):
+    entropy = SystemEntropy()
+    store = await open_store(url, cluster="shop", clock=SystemClock(), entropy=entropy)
+    mark = entropy.token().hex()
+    print((await store.create(Genesis(mark=mark, cluster="shop", partitions=64, ring=1))).mark)
+    await store.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_processes_that_start_at_once_on_a_new_file_agree(
+    open_it: Open, path: pathlib.Path
+) -> None:
+    """The demo starts three; one of them makes the tables and the genesis."""
+    creators = [start(CREATOR, f"sqlite:///{path}") for _ in range(4)]
+    marks = {creator.communicate(timeout=30)[0].decode().strip() for creator in creators}
+    assert [creator.returncode for creator in creators] == [0] * 4
+    (mark,) = marks
+    assert len(await (await open_it(f"sqlite:///{path}")).owners(mark)) == 64
 
 
 async def test_killed_process_loses_nothing_acknowledged(open_it: Open, path: pathlib.Path) -> None:

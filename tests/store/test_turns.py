@@ -356,3 +356,11 @@ async def test_closed_store_refuses_and_says_that_nothing_was_applied(service: S
         await service.store.commit(commit(token, id=commit_id()))
     assert caught.value.applied is False
     await service.store.close()
+
+
+@pytest.mark.parametrize("length", [0, 15, 17])
+async def test_commit_id_has_sixteen_bytes(service: Service, length: int) -> None:
+    """A store looks for it at a fixed place; another length would never be found again."""
+    token = await service.hold()
+    with pytest.raises(errors.DurumBug):
+        await service.store.commit(commit(token, id=b"x" * length))
