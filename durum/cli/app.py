@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 from typing import Final
 
 from durum import errors
+from durum.grains import registry
 from durum.grains.actor import Actor
 
 _DURUM: Final = str(Path(__file__).parents[1]) + os.sep
@@ -92,7 +93,7 @@ def _load_module(name: str, app: str) -> ModuleType:
 
 
 def _kinds_in(module: ModuleType, app: str) -> list[type[Actor]]:
-    kinds = list(dict.fromkeys(value for value in vars(module).values() if _is_kind(value)))
+    kinds = registry.kinds_in(module)
     if not kinds:
         raise errors.ConfigError(
             f"{app} defines and imports no Actor class, so there is nothing to serve."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import keyword
-import traceback
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -18,6 +18,8 @@ from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
 from durum.wire import values
+
+CONNECT_WITHIN_S: Final = 10.0
 
 
 @click.command("call", context_settings={"ignore_unknown_options": True})
@@ -74,7 +76,12 @@ def command(
     try:
         result = loops.run(
             _call(
-                connect(to or store, cluster=cluster, secret=secret),
+                connect(
+                    to or store,
+                    cluster=cluster,
+                    secret=secret,
+                    connect_timeout_s=min(timeout, CONNECT_WITHIN_S),
+                ),
                 target,
                 _method(kind, method),
                 args,
@@ -128,12 +135,11 @@ def _json(text: str, place: int) -> str:
 def _show_failure(error: Exception, *, as_json: bool) -> None:
     name = error.type_name if isinstance(error, errors.RemoteError) else type(error).__name__
     if as_json:
-        failure = {"type": name, "message": str(error)}
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        failure = {"type": name, "message": str(error), "notes": notes}
         if isinstance(error, errors.CallError):
             failure["did_run"] = error.did_run
         click.echo(json.dumps({"error": failure}))
         return
-    text = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, errors.DurumError):
-        text = f"{type(error).__name__}: {error}"
-    click.echo(click.style(text, fg="red"), err=True)
+    # Its notes, the silo's traceback among them, are for whoever wrote the method: see the JSON.
+    click.echo(click.style(f"{name}: ", fg="red", bold=True) + str(error), err=True)

@@ -189,7 +189,7 @@ class _Run:
             killed=victim.name,
             after_purchases=after,
             watched=len(watched),
-            seconds=seconds,
+            seconds=round(seconds, 3),
             joined=joined.name,
         )
 

@@ -6,16 +6,18 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 import click
 
 from durum.silo.silo import Silo
+from durum.store.protocol import Level
 
 PARENT_LOOK_S: Final = 1.0
 
 
-async def host(silo: Silo, *, unsafe: tuple[str, ...] = (), with_parent: bool = False) -> None:
+async def host(silo: Silo, *, unsafe: Sequence[str] = (), with_parent: bool = False) -> None:
     """Run a silo until it is told to stop, or must.
 
     SIGTERM and SIGINT let it drain and hand over; a second one ends the process at once.
@@ -65,15 +67,17 @@ async def _watch_parent(silo: Silo) -> None:
     silo.stop()
 
 
-def describe(silo: Silo, unsafe: tuple[str, ...]) -> dict[str, object]:
+def describe(silo: Silo, unsafe: Sequence[str]) -> dict[str, object]:
     """The first line: who this is, where, on what, and what is unsafe about it."""
+    found = silo.durability
+    volatile = [f"volatile store: {found.summary}"] if found.level is Level.D0 else []
     return {
         "pid": os.getpid(),
         "silo": silo.id,
         "address": silo.address,
         "cluster": silo.cluster,
         "store": silo.store_url,
-        "durability": silo.durability.level.name,
-        "unsafe": [*unsafe, *silo.durability.unsafe, *silo.durability.warnings],
+        "durability": found.level.name,
+        "unsafe": [*unsafe, *volatile, *found.warnings],
         "kinds": sorted(silo.kinds),
     }

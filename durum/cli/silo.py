@@ -8,6 +8,7 @@ import click
 
 from durum.cli import app as apps
 from durum.cli import hosting, logs, loops, settings
+from durum.config import secrets_of
 from durum.silo.silo import Silo
 
 
@@ -73,15 +74,16 @@ def command(
           --listen 0.0.0.0:7600 --advertise 10.0.0.7:7600 --secret-file /run/secrets/durum
     """
     logs.configure(log_format, log_level)
-    settings.refuse_missing_file(store)
     kinds = apps.load_kinds(app)
+    settings.refuse_missing_file(store)
+    secret = settings.read_secret(secret_file)
     silo = Silo(
         kinds=kinds,
         store=store,
         cluster=cluster,
         listen=listen,
         advertise=advertise,
-        secret=settings.read_secret(secret_file),
+        secret=secret,
         insecure=insecure,
         # None: a store that is volatile by its very name needs no second word.
         accept_volatile_store=accept_volatile_store or None,
@@ -90,4 +92,7 @@ def command(
         # A supervisor starts us again, and sees that it happened.
         rejoin=False,
     )
-    loops.run(hosting.host(silo, with_parent=stop_with_parent))
+    unsafe = []
+    if insecure and not secrets_of(secret):
+        unsafe.append("no cluster secret: whoever can connect may call, and may join as a silo")
+    loops.run(hosting.host(silo, unsafe=unsafe, with_parent=stop_with_parent))

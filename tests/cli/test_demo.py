@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from durum.cli import demo, exits
+from durum.cli import demo, demo_report, exits
 from durum.demo import play, purchases
 from durum.demo.purchases import Purchase, Sums
 from tests.support import commands
@@ -81,7 +81,7 @@ def test_wrong_totals_are_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
         del plan, screen
         expected = purchases.sum_up(purchases.read(purchases.SAMPLE, 5))
         told = purchases.sum_up(purchases.read(purchases.SAMPLE, 4))
-        return demo.demo_report.Result(
+        return demo_report.Result(
             purchases=5,
             calls=15,
             seconds=1.0,

@@ -31,16 +31,24 @@ def test_help_loads_nothing_but_click() -> None:
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
 
 
-def test_help_answers_within_100_ms() -> None:
-    """The bar. The best of many tries counts: the others measure what else this machine does."""
-    best = 1.0
+def test_help_takes_hardly_longer_than_click_itself() -> None:
+    """The bar is 100 ms on an idle machine, where Python with click takes 70: ours is what is left.
+
+    Both are measured in turn, and their best counts, since this machine may be doing other things.
+    """
+    ours = clicks = 60.0
     for _ in range(25):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "durum", "--help"], capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
-        if best < 0.1:
+        clicks = min(clicks, _seconds("-c", "import click"))
+        ours = min(ours, _seconds("-m", "durum", "--help"))
+        if ours < clicks * 1.4:
             return
-    pytest.fail(f"durum --help takes {best * 1000:.0f} ms")
+    pytest.fail(f"durum --help takes {ours * 1000:.0f} ms, click alone {clicks * 1000:.0f} ms")
+
+
+def _seconds(*words: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)
+    return time.perf_counter() - began
 
 
 @pytest.mark.parametrize("name", COMMANDS)

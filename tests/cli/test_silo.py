@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from durum.cli import exits
 from durum.clock import SystemClock
 from durum.ids import SiloId, SystemEntropy
 from durum.store.urls import open_store
-from durum.views import SiloRow, Status
-from tests.support import commands
+from durum.views import Status
+from tests.support import commands, servers
 
 STORE = "sqlite:///shop.db"
 
@@ -73,7 +75,7 @@ def _status(home: Path) -> str:
         (("silo", "hello.py", "--store", STORE, "--listen", "nowhere"), "is not an address"),
         (("silo", "hello.py", "--store", STORE, "--listen", "0.0.0.0:0"), "secret"),
         (("silo", "hello.py", "--store", STORE, "--secret-file", "none"), "cannot be read"),
-        (("silo", "hello.py", "--store", "memory:"), "--accept-volatile-store"),
+        (("silo", "hello.py", "--store", "sqlite:///none.db"), "durum init"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -94,11 +96,20 @@ def test_unknown_loop_is_78(home: Path) -> None:
     assert (done.code, "DURUM_LOOP" in done.err) == (exits.CONFIG, True)
 
 
-def test_store_that_was_never_created_is_75(home: Path) -> None:
-    """Missing data must be an alarm, never a fresh start."""
-    done = commands.durum(home, "silo", "hello.py", "--store", STORE)
-    assert done.code == exits.STORE, done.err
-    assert "durum init" in done.err
+def test_volatile_redis_is_78_unless_accepted(home: Path) -> None:
+    """A cache that somebody had at hand would lose everything at its first restart."""
+    with contextlib.ExitStack() as stack:
+        server = servers.Server("valkey", ("--appendonly", "no"))
+        stack.callback(server.remove)
+        server.start()
+        assert commands.durum(home, "init", "--store", server.url).code == exits.CLEAN
+        words = ("silo", "hello.py", "--store", server.url)
+        done = commands.durum(home, *words)
+        assert done.code == exits.CONFIG, done.err
+        assert "--accept-volatile-store" in done.err
+        with commands.serving(home, *words, "--accept-volatile-store") as silo:
+            assert silo.first_line["durability"] == "D0"
+            assert any("volatile" in setting for setting in silo.first_line["unsafe"])
 
 
 def test_store_that_vanishes_is_75(home: Path) -> None:
@@ -128,15 +139,11 @@ async def _declare_dead(silo: SiloId) -> None:
         while True:
             view = (await store.read_table(genesis.mark)).view
             row = view.by_id[silo]
-            dead = SiloRow(**{**_fields(row), "status": Status.DEAD})
+            dead = msgspec.structs.replace(row, status=Status.DEAD)
             if await store.write_row(genesis.mark, dead, seen=row, version=view.version):
                 return
     finally:
         await store.close()
-
-
-def _fields(row: SiloRow) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__struct_fields__}
 
 
 def test_log_lines_are_json_if_asked_for(home: Path) -> None:
@@ -151,10 +158,9 @@ def test_log_lines_are_json_if_asked_for(home: Path) -> None:
     assert all({"at", "level", "event"} <= set(json.loads(line)) for line in lines)
 
 
-def test_unsafe_settings_are_named(home: Path) -> None:
+def test_a_store_in_memory_is_named_as_volatile(home: Path) -> None:
     """Whoever runs on less than the promises should find it in the first line."""
-    words = ("silo", "hello.py", "--store", "memory:", "--accept-volatile-store")
-    with commands.serving(home, *words) as silo:
+    with commands.serving(home, "silo", "hello.py", "--store", "memory:") as silo:
         assert silo.first_line["durability"] == "D0"
         assert any("volatile" in setting for setting in silo.first_line["unsafe"])
 
@@ -163,6 +169,5 @@ def test_insecure_listening_is_named(home: Path) -> None:
     """The same for who may connect."""
     create(home)
     words = ("silo", "hello.py", "--store", STORE, "--listen", "0.0.0.0:0", "--insecure")
-    words += ("--advertise", "127.0.0.1:1")
-    with commands.serving(home, *words) as silo:
+    with commands.serving(home, *words, "--advertise", "127.0.0.1:1") as silo:
         assert any("secret" in setting for setting in silo.first_line["unsafe"])

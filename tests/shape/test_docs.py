@@ -23,7 +23,9 @@ def name_of(path: Path) -> str:
 def anchors(path: Path) -> set[str]:
     """The fragments that a page's headings answer to, by GitHub's rule."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.timeout(180)

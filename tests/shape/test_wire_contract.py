@@ -36,9 +36,11 @@ def _described() -> Iterator[str]:
 def _type_name(annotation: object) -> str:
     if inspect.isclass(annotation):
         return str(annotation) if hasattr(annotation, "__args__") else annotation.__name__
-    return str(getattr(annotation, "__name__", annotation)) if not hasattr(
-        annotation, "__args__"
-    ) else str(annotation)
+    return (
+        str(getattr(annotation, "__name__", annotation))
+        if not hasattr(annotation, "__args__")
+        else str(annotation)
+    )
 
 
 def test_wire_contract_is_what_was_decided() -> None:
@@ -49,4 +51,4 @@ def test_wire_contract_is_what_was_decided() -> None:
 def test_every_message_has_its_own_number() -> None:
     """Two messages under one number cannot be told apart."""
     tags = [s.__struct_config__.tag for s in _structs() if s.__struct_config__.tag is not None]
-    assert sorted(set(tags)) == sorted(tags)  # type: ignore[type-var]
+    assert sorted(set(tags)) == sorted(tags)
