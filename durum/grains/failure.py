@@ -78,22 +78,28 @@ def encode(exc: BaseException, call_id: int, did_run: DidRun) -> Failure:
     )
 
 
-def refused_activation(exc: BaseException, grain: GrainId) -> errors.CallError:
+def refused_activation(exc: Exception, grain: GrainId) -> errors.CallError:
     """What callers are told when a grain could not be activated.
 
+    A state that cannot be read: nothing ran. An `on_activate` that failed may have called others,
+    so sending the call again is not surely safe.
+
     Args:
-        exc: what its stored state or its `on_activate` raised.
+        exc: what reading the state or `on_activate` raised.
         grain: which.
     """
+    if isinstance(exc, errors.NotServing):
+        return exc
     if isinstance(exc, errors.CallError):
+        exc.did_run = DidRun.ROLLED_BACK
         return exc
     if isinstance(exc, errors.DurumError):
         return errors.Rejected(f"{grain} cannot be activated: {exc} The call did not run.")
     error = errors.RemoteError(
-        f"{_text(exc)} ({grain} could not be activated; the call did not run)",
+        f"{_text(exc)} ({grain} could not be activated, so the method did not run; correct its "
+        "on_activate, or its migrate_state)",
         type(exc).__qualname__,
         _traceback(exc),
-        DidRun.NO,
     )
     error.__cause__ = exc
     return error

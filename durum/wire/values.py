@@ -25,7 +25,7 @@ BIG_INT: Final = 1
 JSON: Final = 2
 """Extension type that wraps a whole JSON document, where whoever wrote it has no types at hand."""
 
-_PATH: Final = re.compile(r" - at `(?P<key>key in )?\$(?P<path>[^`]*)`$")
+_PATH: Final = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
 IN_64_BITS: Final = range(-(2**63), 2**64)
 
 
