@@ -1,0 +1,76 @@
+"""Makes calls as told on standard input, one JSON line for each order and each answer.
+
+Owns the closed loop and the keys that it goes over; knows no contender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+KEYS: Final = tuple(f"user-{number:06d}" for number in range(1000))
+
+Call = Callable[[str], Awaitable[object]]
+"""One call to the actor under a key."""
+
+
+class Order(msgspec.Struct):
+    """What to do: so many callers, each with one call under way at a time, for so long."""
+
+    in_flight: int
+    seconds: float
+
+
+class Played(msgspec.Struct):
+    """What was done."""
+
+    calls: int
+    seconds: float
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process of the benchmark; both contenders get the same loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def say(line: dict[str, object]) -> None:
+    """Tell whoever started this process."""
+    print(json.dumps(line), flush=True)
+
+
+async def closed_loop(call: Call, order: Order) -> Played:
+    """Keep that many calls under way."""
+    clock, count = time.perf_counter, len(KEYS)
+    began = clock()
+    end = began + order.seconds
+
+    async def caller(first: int) -> int:
+        calls = 0
+        # The clock is read after each call: it costs 0.05 us, the same for all contenders.
+        while clock() < end:
+            await call(KEYS[(first + calls) % count])
+            calls += 1
+        return calls
+
+    # Spread out, so that callers seldom meet at one actor.
+    starts = [each * count // order.in_flight for each in range(order.in_flight)]
+    calls = sum(await asyncio.gather(*map(caller, starts)))
+    return Played(calls, clock() - began)
+
+
+async def obey(call: Call) -> None:
+    """Carry out orders until standard input ends."""
+    loop = asyncio.get_running_loop()
+    # A thread waits for the next order while the loop runs, since connections have their timers.
+    say({"ready": True})
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        played = await closed_loop(call, msgspec.json.decode(line, type=Order))
+        say(msgspec.to_builtins(played))

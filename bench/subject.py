@@ -1,0 +1,59 @@
+"""Durum as the benchmark uses it: two kinds of actor, and a client that calls them through the public API.
+
+The silo is `durum silo bench/subject.py`, as in production.
+
+    python -m bench.subject ADDRESS CLUSTER Ping|Counter [held]    calls, as told on standard input
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import durum
+from bench import load
+
+
+class Ping(durum.Actor):
+    """Without durable fields: its turns commit nothing."""
+
+    _total: int = 0
+
+    async def add(self, amount: int) -> int:
+        self._total += amount
+        return self._total
+
+
+class Counter(durum.Actor):
+    """With one durable field: each turn is a commit."""
+
+    total: int = 0
+
+    async def add(self, amount: int) -> int:
+        self.total += amount
+        return self.total
+
+
+KINDS: Final[dict[str, type[Ping] | type[Counter]]] = {"Ping": Ping, "Counter": Counter}
+
+
+async def play(address: str, cluster_name: str, kind_name: str, *, held: bool) -> None:
+    """Make calls as told.
+
+    Args:
+        address: the silo's.
+        cluster_name: its cluster.
+        kind_name: of KINDS.
+        held: keep one reference for each key, instead of making one for each call.
+    """
+    kind = KINDS[kind_name]
+    async with durum.connect(address, cluster=cluster_name) as cluster:
+        references = {key: cluster.actor(kind, key) for key in load.KEYS}
+        if held:
+            await load.obey(lambda key: references[key].add(1))
+        else:
+            await load.obey(lambda key: cluster.actor(kind, key).add(1))
+
+
+if __name__ == "__main__":
+    load.run(play(sys.argv[1], sys.argv[2], sys.argv[3], held="held" in sys.argv))
