@@ -1,5 +1,5 @@
-"""Faults that fall on simulated silos, one after another, as a seed decides. It owns their choice and their end;
-what must hold meanwhile, World checks.
+"""Faults that fall on simulated silos, one after another, as a seed decides. It owns their choice and their
+end; what must hold meanwhile, World checks.
 """
 
 from __future__ import annotations

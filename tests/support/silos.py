@@ -1,4 +1,5 @@
-"""Silos without grains on virtual time: membership and ownership as they are, one counter a partition for load.
+"""Silos without grains on virtual time: membership and ownership as they are, with a counter in each
+partition for load.
 
 It owns how such silos live and die, and what must be true of them at every instant; which faults fall, tests
 decide.
@@ -41,6 +42,7 @@ from durum.wire.handshake import Introduction
 PARTITIONS: Final = 16
 MARK: Final = "c0ffee" * 5 + "00"
 PORT: Final = 7600
+USUAL: Final = SiloConfig()
 
 
 class Violation(AssertionError):
@@ -56,7 +58,7 @@ class World:
     """
 
     def __init__(
-        self, store: FaultyStore, config: SiloConfig = SiloConfig(), *, load: bool = True
+        self, store: FaultyStore, config: SiloConfig = USUAL, *, load: bool = True
     ) -> None:
         self.loop: Final[SimLoop] = loop.current()
         self.config: Final = config
@@ -74,7 +76,7 @@ class World:
         self._checks: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, config: SiloConfig = SiloConfig(), *, load: bool = True) -> World:
+    async def open(cls, config: SiloConfig = USUAL, *, load: bool = True) -> World:
         """An empty world with a service in its store."""
         world_loop = loop.current()
         clock = SimClock(world_loop)
