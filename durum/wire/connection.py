@@ -81,7 +81,6 @@ class Connection(Stream):
         """A flush is in the loop's queue."""
         self._requests = Requests()
         self._sent = self._received = self._writes = self._received_frames = 0
-        self._sent_bytes = 0
 
     def __repr__(self) -> str:
         return (
@@ -163,9 +162,8 @@ class Connection(Stream):
 
     def close(self) -> None:
         """End the connection once what was sent has left, within handshake_s. Requests fail."""
-        if not self._stopped:
-            self._flush()
-            super().close()
+        self._flush()
+        super().close()
 
     def statistics(self) -> ConnectionStatistics:
         """The counters as they are now."""
@@ -174,7 +172,7 @@ class Connection(Stream):
             received=self._received,
             writes=self._writes,
             received_frames=self._received_frames,
-            sent_bytes=self._sent_bytes,
+            sent_bytes=self._outflow.sent_bytes,
             received_bytes=self._received_bytes,
             in_flight=len(self._requests.pending),
             owed=len(self._requests.owed),
@@ -282,20 +280,22 @@ class Connection(Stream):
 
     def _flush(self) -> None:
         out = self._out
-        if not out or self._stopped or not self.was_open:
+        # What is given to a transport that is gone would count as sent, and as perhaps run.
+        if not out or self._stopped or not self.was_open or self._transport.is_closing():
             if self._is_lost:
                 out.clear()
             return
         self._out = []
         wire, refused = self._writer.pack(out)
-        self._outflow.write(wire)
+        outflow = self._outflow
+        outflow.sent_bytes += len(wire)
+        outflow.write(wire)
         self._sent += len(out)
         self._writes += 1
-        self._sent_bytes += len(wire)
         for each in refused:
             self._refuse(each)
-        if self._outflow.paused:
-            self._outflow.check(len(wire))
+        if outflow.paused:
+            outflow.check()
 
     def _refuse(self, refused: frames.Refused) -> None:
         message, error = refused

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import cycle
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from durum.errors import DurumBug
 from durum.ids import Address, join_address, split_address
@@ -234,15 +234,12 @@ class LoopbackTransport(asyncio.Transport):
                 room[:size] = rest[:size]
                 rest = rest[size:]
                 protocol.buffer_updated(size)
-        elif isinstance(protocol, asyncio.Protocol):
-            protocol.data_received(piece)
+        else:
+            cast("asyncio.Protocol", protocol).data_received(piece)
 
     def _end(self) -> None:
-        protocol = self._protocol
-        stays = False
-        if isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol):
-            stays = bool(protocol.eof_received())
-        if not stays:
+        # Both kinds of stream protocol have it, and there is no other.
+        if not cast("asyncio.Protocol", self._protocol).eof_received():
             self.close()
 
     def was_read(self, size: int) -> None:

@@ -39,8 +39,11 @@ class Outflow:
         self._give_up = give_up
         self.paused = False
         """The transport buffers; whoever writes calls check() afterwards."""
+        self.sent_bytes = 0
+        """All that was written; whoever writes counts it here before."""
         self._deaf = False
-        self._buffered = 0
+        self._gone_bytes = 0
+        """What had left this process when we last looked."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -51,8 +54,7 @@ class Outflow:
     def pause(self) -> None:
         """The transport holds more than it likes."""
         self.paused = True
-        self._buffered = self.unread_bytes
-        self._written = 0
+        self._gone_bytes = self.sent_bytes - self.unread_bytes
         self._timer = self._loop.call_later(self._limits.unread_s, self._look)
 
     def resume(self) -> None:
@@ -76,9 +78,8 @@ class Outflow:
             self._timer.cancel()
             self._timer = None
 
-    def check(self, written: int) -> None:
-        """Look at the bounds after `written` bytes more."""
-        self._written += written
+    def check(self) -> None:
+        """Look at the bounds after more was written."""
         unread = self.unread_bytes
         bound = self._limits.unread_bytes
         if unread > HARD_FACTOR * bound:
@@ -89,11 +90,11 @@ class Outflow:
 
     def _look(self) -> None:
         unread = self.unread_bytes
-        left = self._buffered + self._written - unread
-        if unread > self._limits.unread_bytes and left <= 0:
+        gone = self.sent_bytes - unread
+        if unread > self._limits.unread_bytes and gone == self._gone_bytes:
             self._drop(unread)
             return
-        self._buffered, self._written = unread, 0
+        self._gone_bytes = gone
         self._timer = self._loop.call_later(self._limits.unread_s, self._look)
 
     def _drop(self, unread: int) -> None:

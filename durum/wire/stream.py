@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -15,7 +16,7 @@ from durum.wire.outflow import Outflow
 _NOBODY: Final = Peer(role="client", silo=None, address="", version=0, authenticated=False)
 
 
-class Stream(asyncio.BufferedProtocol):
+class Stream(asyncio.BufferedProtocol, ABC):
     """Whole frames in and bytes out, between a handshake and an end.
 
     A subclass gives four methods: `_on_open`, `_on_frame`, `_on_read_end` and `_on_end`.
@@ -164,21 +165,21 @@ class Stream(asyncio.BufferedProtocol):
 
     # For the subclass
 
+    @abstractmethod
     def _on_open(self) -> None:
         """The handshake is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_frame(self, payload: memoryview[int]) -> None:
         """Take a whole frame; the view is good only until this returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_read_end(self) -> None:
         """All whole frames of one read have been taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_end(self, error: Exception | None) -> None:
         """The connection is lost, opened or not."""
-        raise NotImplementedError
 
     def _open(self, session: Session) -> None:
         self._greeting = None

@@ -75,6 +75,11 @@ class Recorder:
             await self.changed.wait()
 
 
+async def quiet() -> None:
+    """Let everything happen that takes no time."""
+    await asyncio.sleep(1e-9)
+
+
 def echo(connection: Connection, message: AnyMessage) -> None:
     """Answer every call with its arguments."""
     if isinstance(message, Call):
@@ -85,6 +90,7 @@ def echo(connection: Connection, message: AnyMessage) -> None:
 class Pair:
     """A server, a client, and the two ends of the connection between them."""
 
+    network: Network
     server: links.Server
     near: Connection
     far: Connection
@@ -114,4 +120,4 @@ async def pair(
     server = await links.serve(network, ANYWHERE, silo(*secrets), there, limits)
     near = await links.dial(network, server.address, client(*secrets), here, limits)
     await there.until(lambda: bool(there.connections))
-    return Pair(server, near, there.connections[0], here, there)
+    return Pair(network, server, near, there.connections[0], here, there)

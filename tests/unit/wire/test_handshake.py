@@ -97,15 +97,19 @@ def test_handshake_accepts_a_shared_secret(
         (
             (),
             (SECRET,),
-            ("the other side refused: that side has a cluster secret, this side has none; "
-            "give both the same"),
+            (
+                "the other side refused: that side has a cluster secret, this side has none; "
+                "give both the same"
+            ),
             "this side has a cluster secret, that side has none; give both the same",
         ),
         (
             (SECRET,),
             (),
-            ("the other side refused: this side has a cluster secret, that side has none; "
-            "give both the same"),
+            (
+                "the other side refused: this side has a cluster secret, that side has none; "
+                "give both the same"
+            ),
             "that side has a cluster secret, this side has none; give both the same",
         ),
     ],
