@@ -5,28 +5,38 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 import durum
 from durum import errors
 from tests.support import accepted
 
+CONSTRUCTORS = ("__init__", "__init_subclass__")
 
-def _signature(value: object) -> str:
-    try:
-        return str(inspect.signature(value))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return ""
+
+def _signature(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    parameters = [
+        p.replace(default=...) if inspect.isclass(p.default) and p.default is not p.empty else p
+        for p in signature.parameters.values()
+    ]
+    text = str(signature.replace(parameters=parameters))
+    return f"{text} async" if inspect.iscoroutinefunction(function) else text
 
 
 def _members(cls: type) -> Iterator[str]:
     for name in sorted(vars(cls)):
-        if name.startswith("_"):
+        if name.startswith("_") and name not in CONSTRUCTORS:
+            continue
+        if issubclass(cls, msgspec.Struct):
+            default = getattr(cls(), name)
+            yield f"  {name} = {default!r}" if isinstance(default, int | float) else f"  {name}"
             continue
         member = inspect.getattr_static(cls, name)
-        callable_ = getattr(member, "__func__", member)
-        shown = _signature(callable_) if inspect.isroutine(callable_) else ""
-        yield f"  {name}{shown}"
+        function = getattr(member, "__func__", member)
+        yield f"  {name}{_signature(function)}" if inspect.isroutine(function) else f"  {name}"
 
 
 def _described() -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -93,8 +92,7 @@ class Reader:
         if words[:2] == ["durum", "dev"]:
             self._start(words)
         elif words == ["kill", "-9", "%1"]:
-            self._running[-1].kill()
-            self._running.pop().wait(PATIENCE_S)
+            _end(self._running.pop())
         else:
             done = subprocess.run(
                 words,
@@ -107,7 +105,9 @@ class Reader:
                 check=False,
             )
             came = done.stdout + (f"[{done.returncode}]\n" if done.returncode else "")
-            assert _fits(expected, came), f"$ {shlex.join(words)}\n{came}\nthe page says:\n{expected}"
+            assert _fits(expected, came), (
+                f"$ {shlex.join(words)}\n{came}\nthe page says:\n{expected}"
+            )
 
     def _start(self, words: list[str]) -> None:
         log = (self._home / f"silo-{len(self._running)}.log").open("w+")
@@ -133,11 +133,14 @@ class Reader:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         for process in self._running:
-            process.send_signal(signal.SIGKILL)
-        for process in self._running:
-            process.wait(PATIENCE_S)
-            if process.stdout is not None:
-                process.stdout.close()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait(PATIENCE_S)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _fits(expected: str, came: str) -> bool:
