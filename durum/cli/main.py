@@ -69,11 +69,13 @@ def main() -> NoReturn:
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)
-    except errors.DurumBug:
-        raise
-    except errors.DurumError as exc:
-        say_failed(exc)
-        sys.exit(exits.of(exc))
+    except (errors.DurumError, ExceptionGroup) as exc:
+        # Of several that failed together, the first is the one to mend.
+        error = _first(exc)
+        if not isinstance(error, errors.DurumError) or isinstance(error, errors.DurumBug):
+            raise
+        say_failed(error)
+        sys.exit(exits.of(error))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(exits.INTERRUPTED)
     except BrokenPipeError:
@@ -81,6 +83,12 @@ def main() -> NoReturn:
         sys.stdout = None
         sys.exit(exits.CLEAN)
     sys.exit(code if isinstance(code, int) else exits.CLEAN)
+
+
+def _first(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def say_failed(error: errors.DurumError) -> None:
