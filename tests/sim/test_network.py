@@ -235,6 +235,34 @@ def test_nobody_listening_refuses() -> None:
     simulate(test)
 
 
+def test_processes_of_one_machine_reach_each_other() -> None:
+    """Whatever happens to the wires; and a client may well sit beside its silo."""
+
+    async def test(pair: Pair) -> None:
+        pair.network.isolate("b")
+        near = await asyncio.wait_for(dial(pair.network, "b#client", HOME), 0.01)
+        hosts.context("b#client").run(near.transport.write, b"hello")
+        await asyncio.sleep(0.01)
+        assert near.data == b"hello"
+
+    simulate(test, echo=True)
+
+
+def test_healed_connection_does_not_give_up_later() -> None:
+    """The kernel's patience begins anew with each cut."""
+
+    async def test(pair: Pair) -> None:
+        pair.network.cut("a", "b")
+        pair.send(b"x")
+        await asyncio.sleep(100)
+        pair.network.heal("a", "b")
+        await asyncio.sleep(2000)
+        assert pair.client.events == ["made"]
+        assert pair.server.data == b"x"
+
+    simulate(test)
+
+
 def test_unknown_machine_is_unreachable() -> None:
     """A wrong name must not look like a dead silo."""
 

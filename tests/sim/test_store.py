@@ -433,6 +433,18 @@ def test_hints_come_after_changes_of_the_table_and_may_be_lost() -> None:
     simulate(test)
 
 
+def test_bug_in_the_store_inside_ends_the_run() -> None:
+    """Otherwise it would look like a lost answer, of which there are many."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.inside.verify = None  # type: ignore[assignment, method-assign]
+        await rig.a.verify(0, ONE)
+
+    with pytest.raises(SimulationError, match="verify") as caught:
+        simulate(test)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
 def test_closed_face_refuses_and_ends_what_was_under_way() -> None:
     """A silo that stops must not hang on its own last operation."""
 
