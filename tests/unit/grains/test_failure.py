@@ -235,6 +235,37 @@ def test_long_texts_and_deep_tracebacks_are_cut() -> None:
     values.encode_fast(surrogate)
 
 
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        ("RemoteError", (errors.RemoteError, "text", "shop:Full", "tb")),
+        ("StoreUnavailable", (errors.StoreUnavailable, "text", None, None)),
+    ],
+)
+def test_errors_with_parts_of_their_own_arrive_with_them(
+    error: str, kept: tuple[object, ...]
+) -> None:
+    """A remembered reply may be one of them."""
+    arrived = failure.rebuild(
+        Failure(1, error, DidRun.ROLLED_BACK, "text", "shop:Full", b"", "tb"), KIND
+    )
+    parts = (getattr(arrived, "type_name", None), getattr(arrived, "traceback", None))
+    assert (type(arrived), str(arrived), *parts) == kept
+
+
+def test_a_group_that_is_too_large_or_too_deep_is_a_remote_error() -> None:
+    """An answer stays small, whatever was raised."""
+    wide = ExceptionGroup("wide", [ValueError(n) for n in range(100)])
+    deep: Exception = ValueError(1)
+    for _ in range(10):
+        deep = ExceptionGroup("deep", [deep])
+    assert type(across(wide)) is errors.RemoteError
+    inner: Any = across(deep)
+    while isinstance(inner, ExceptionGroup):
+        inner = inner.exceptions[0]
+    assert type(inner) is errors.RemoteError
+
+
 def test_a_script_and_its_import_are_one_module() -> None:
     """A client that defines its kinds in `__main__` meets silos that imported the same file."""
     sent = failure.encode(thrown(OutOfFunds("x", Decimal(1))), 1, DidRun.ROLLED_BACK)

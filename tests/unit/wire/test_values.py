@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import enum
 import math
+import pathlib
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
@@ -196,6 +197,15 @@ def test_integers_beyond_64_bits_travel_anywhere_in_a_value() -> None:
     assert codec.decode(codec.encode(value)) == value
 
 
+@pytest.mark.parametrize("count", [0, 15, 16, 65_535, 65_536])
+def test_containers_of_any_size_hold_integers_beyond_64_bits(count: int) -> None:
+    """msgpack writes the count in three ways, and for these values the writing is our own."""
+    value = {"list": [2**64] * count, "map": list(range(count))}
+    assert values.decode_plain(values.encode(value)) == value
+    table = {2**64 + index: index for index in range(count)}
+    assert values.codec(dict[int, int]).decode(values.encode(table)) == table
+
+
 @pytest.mark.parametrize("bound", [2**63, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 2**200])
 def test_the_edges_of_64_bits_are_exact(bound: int) -> None:
     """One off at an edge would change a number without a word."""
@@ -367,6 +377,34 @@ def test_a_value_that_cannot_be_written_is_a_misfit(value: Any) -> None:
 def test_one_codec_is_built_for_each_type() -> None:
     """Building one takes longer than thousands of values."""
     assert values.codec(dict[str, Item]) is values.codec(dict[str, Item])
+
+
+def test_a_type_with_unhashable_metadata_has_a_codec_too() -> None:
+    """Annotated may carry anything, such as a list of examples."""
+    annotation = Annotated[int, msgspec.Meta(ge=0, examples=[1])]
+    assert values.codec(annotation).decode(values.encode(3)) == 3
+
+
+def test_a_pydantic_models_paths_and_urls_travel_as_text() -> None:
+    """Validation builds them again."""
+
+    class Page(pydantic.BaseModel):
+        url: pydantic.HttpUrl
+        file: pathlib.PurePosixPath
+
+    page = Page.model_validate({"url": "https://example.org/a", "file": "a/b"})
+    codec = values.codec(Page)
+    assert codec.decode(codec.verify(page)) == page
+
+
+def test_parts_of_arrays_and_maps_are_read_and_written_verbatim() -> None:
+    """What an older class does not know is carried without being understood."""
+    parts = {"a": values.encode(2**80), "b": values.encode([1])}
+    assert values.decode_map(values.encode_map(parts)) == parts
+    assert values.decode_array(values.encode_array(list(parts.values()))) == list(parts.values())
+    for read in (values.decode_map, values.decode_array):
+        with pytest.raises(shapes.Misfit):
+            read(values.encode("text"))
 
 
 def test_verify_refuses_what_could_not_be_read_again() -> None:
