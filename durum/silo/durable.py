@@ -1,8 +1,8 @@
 """The durable side of one activation: what the store has, and the way there. Runs no user code.
 
 Holds the bytes that were committed last, so that it can tell whether a turn changed anything and take a
-failed turn back. At most one commit of a grain is under way; the next one waits and is encoded when its
-time comes.
+failed turn back. At most one commit of a grain is under way; the next ones wait in line, each with the
+fields as they were when it was asked for. If one fails, so do those behind it, which built on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -21,6 +20,7 @@ from durum.errors import DidRun
 from durum.grains.actor import Actor
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token
+from durum.silo import refusals
 from durum.silo.replies import Change, RememberedReplies
 from durum.silo.services import Services
 from durum.store.protocol import Commit, Committed
@@ -32,16 +32,31 @@ Then = Callable[[errors.CallError | None], None]
 """Called once with how a commit ended: None, or the error for whoever waits."""
 
 
+class Unstorable(Exception):
+    """The fields cannot be committed as they are.
+
+    Args:
+        reason: why.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class _Sending:
-    """One commit on its way."""
+    """One commit, in line or on its way."""
 
-    __slots__ = ("attempts", "change", "commit", "deadline", "then", "unknown")
+    __slots__ = ("attempts", "change", "commit", "deadline", "state", "then", "unknown")
 
-    def __init__(self, commit: Commit, change: Change | None, deadline: float, then: Then) -> None:
-        self.commit = commit
+    def __init__(
+        self, state: bytes | None, change: Change | None, deadline: float, then: Then
+    ) -> None:
+        self.state = state
         self.change = change
         self.deadline = deadline
         self.then = then
+        self.commit: Commit
         self.attempts = 0
         self.unknown = False  # an attempt's answer was lost: it may have been applied
 
@@ -60,6 +75,7 @@ class Durable:
     __slots__ = (
         "_grain",
         "_kind",
+        "_newest",
         "_partition",
         "_queue",
         "_sending",
@@ -82,7 +98,8 @@ class Durable:
         self._token = token
         self._services = services
         self._sending: _Sending | None = None
-        self._queue: deque[Callable[[], None]] = deque()
+        self._queue: deque[_Sending] = deque()
+        self._newest: bytes = b""  # what is committed once all commits under way have succeeded
         self.instance: Actor
         self.committed: bytes = b""
         self.version: int | None = None
@@ -105,10 +122,12 @@ class Durable:
         record = await self._services.store.load(
             self._partition, self._token, self._grain, raise_version=raise_version
         )
-        self.version = record.version
+        if self.version is not None:
+            return  # two turns of a reentrant kind may have asked, and the first has committed since
         if self._kind.durable:
             self._kind.restore(self.instance, record.state)
-            self.committed = self._kind.encode_state(self.instance)
+            self._newest = self.committed = self._kind.encode_state(self.instance)
+        self.version = record.version
 
     async def load_replies(self) -> None:
         """Read the remembered replies, and the version where no load has. Raises as `load` does."""
@@ -130,64 +149,101 @@ class Durable:
         """Ask the store whether the holding is still ours. Raises as `load` does."""
         return self._services.store.verify(self._partition, self._token)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether a commit may still land whose outcome is not known now."""
+        return self.doubtful or self._sending is not None
+
     def changed(self) -> bool:
         """Whether durable fields differ from what was committed last."""
-        return self._kind.durable and self._kind.encode_state(self.instance) != self.committed
+        if not self._kind.durable:
+            return False
+        try:
+            return self._kind.encode_state(self.instance) != self.committed
+        except Exception:  # noqa: BLE001 - the author's values; whatever cannot be stored was not
+            return True
 
     def roll_back(self) -> None:
-        """Set durable fields to what was committed last."""
+        """Set durable fields to what was committed last, or is on its way."""
         if self._kind.durable:
-            self._kind.restore(self.instance, self.committed)
+            self._kind.restore(self.instance, self._newest)
 
     def commit(
         self, *, change: Change | None, with_state: bool, deadline: float, then: Then
     ) -> None:
         """Commit the instance's fields as they are, and a remembered reply, in one step.
 
+        If it fails, the fields are back at what was committed last before `then` is called.
+
         Args:
             change: the remembered reply, or None.
             with_state: whether fields go along; False for a failed turn, whose fields are taken back.
             deadline: boottime until which an attempt without a clear answer is repeated.
-            then: called with the outcome, never from inside this method unless nothing is to be done.
+            then: called with the outcome, after those of all earlier commits; from inside this method
+                only where nothing is to be done, or nothing can be.
+
+        Raises:
+            Unstorable: the fields cannot be stored; they are as they were, and `then` is not called.
         """
-        if self._sending is not None:
-            self._queue.append(
-                partial(
-                    self.commit, change=change, with_state=with_state, deadline=deadline, then=then
+        state = self._encoded() if with_state and self._kind.durable else None
+        sending = _Sending(state, change, deadline, then)
+        if self._sending is not None or self._queue:
+            self._queue.append(sending)
+        else:
+            self._begin(sending)
+
+    def _encoded(self) -> bytes | None:
+        """The fields' bytes, or None where they are what is committed or on its way already."""
+        try:
+            state = self._kind.encode_state(self.instance)
+        except Exception as exc:
+            raise Unstorable(exc) from exc
+        if state == self._newest:
+            return None
+        limit = self._services.config.limits.state_bytes
+        if len(state) > limit:
+            raise Unstorable(
+                errors.CommitFailed(
+                    f"{self._grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
+                    " was rolled back. Keep less in one grain, or raise state_bytes.",
+                    DidRun.ROLLED_BACK,
                 )
             )
-            return
-        state: bytes | None = None
-        if with_state and self._kind.durable:
-            state = self._kind.encode_state(self.instance)
-            limit = self._services.config.limits.state_bytes
-            if len(state) > limit:
-                return then(
-                    errors.CommitFailed(
-                        f"{self._grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
-                        " was rolled back. Keep less in one grain, or raise state_bytes.",
-                        DidRun.ROLLED_BACK,
-                    )
-                )
-            if state == self.committed:
-                state = None
-        if state is None and change is None:
-            return then(None)
+        self._newest = state
+        return state
+
+    def _begin(self, sending: _Sending) -> None:
+        if self.lost:
+            self._newest = self.committed
+            self.roll_back()
+            return sending.then(self._gone())
+        if sending.state is None and sending.change is None:
+            # No commit will tell whether the grain is still ours, so the lease has to.
+            held = self._services.lease.held(self._services.clock.boottime())
+            return sending.then(None if held else refusals.lapsed_meanwhile(self._grain))
         if self.version is None:
             raise errors.DurumBug(f"{self._grain}: a commit before its first load")
-        commit = Commit(
+        change = sending.change
+        sending.commit = Commit(
             partition=self._partition,
             token=self._token,
             grain=self._grain,
             id=self._services.next_commit_id(),
             version=self.version,
-            state=state,
+            state=sending.state,
             replies=None if change is None else change.replies,
             forget=() if change is None else change.forget,
         )
-        self._sending = _Sending(commit, change, deadline, then)
+        self._sending = sending
         self._send()
         return None
+
+    def _gone(self) -> errors.CommitFailed:
+        return errors.CommitFailed(
+            f"{self._grain}: the method ran, and its silo had lost the grain meanwhile; nothing was"
+            " kept. It can be repeated if what it called may be.",
+            DidRun.ROLLED_BACK,
+        )
 
     def _send(self) -> None:
         sending = self._sending
@@ -215,8 +271,8 @@ class Durable:
 
     def _succeeded(self, sending: _Sending, committed: Committed) -> None:
         self.version = committed.version
-        if sending.commit.state is not None:
-            self.committed = sending.commit.state
+        if sending.state is not None:
+            self.committed = sending.state
         if sending.change is not None and self.replies is not None:
             self.replies.applied(sending.change)
         self._services.load.committed += 1
@@ -264,11 +320,25 @@ class Durable:
             ),
         )
 
-    def _finish(self, sending: _Sending, error: errors.CallError | None) -> None:
+    def _finish(self, sending: _Sending, error: errors.CommitFailed | None) -> None:
         self._sending = None
+        if error is None:
+            sending.then(None)
+            while self._queue and self._sending is None:
+                self._begin(self._queue.popleft())
+            return
+        behind, self._queue = self._queue, deque()
+        self._newest = self.committed
+        self.roll_back()
         sending.then(error)
-        while self._queue and self._sending is None:
-            self._queue.popleft()()
+        for each in behind:
+            each.then(
+                errors.CommitFailed(
+                    f"{self._grain}: a commit before this one failed, and its fields were taken back"
+                    f" ({error})",
+                    error.did_run,
+                )
+            )
 
     def __repr__(self) -> str:
         return f"<Durable {self._grain} version={self.version} sending={self._sending is not None}>"

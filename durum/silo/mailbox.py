@@ -28,6 +28,7 @@ class Turn(Protocol):
     read_only: bool
     chain: tuple[Hop, ...]
     outer: Self | None
+    over: bool  # its code has ended, though its commit may be on its way: it waits for no call
 
     def uncommitted(self) -> bool:
         """Whether the turn has changed durable fields since its last commit."""
@@ -99,14 +100,11 @@ class Mailbox(Generic[T]):
             return True
         if turn.chain and (outer := self._outer_of(turn)) is not None:
             return self._admit_nested(turn, outer)
-        if turn.read_only and not self._writers and not self._waiting:
+        if turn.read_only and not self._waiting and self._only_reads():
             self._start(turn)
             return True
         if len(self._waiting) >= self._limit:
-            raise errors.Overloaded(
-                f"{self._grain} has {len(self._waiting)} calls waiting (limit {self._limit}); the call"
-                " did not run. Slow down, mark the method @read_only, or raise mailbox_calls."
-            )
+            raise self._full(len(self._waiting))
         self._waiting.append(turn)
         return False
 
@@ -134,7 +132,7 @@ class Mailbox(Generic[T]):
         # Only the first in line is looked at: letting later read_only calls pass a waiting writer
         # would starve it under steady reads.
         head = self._waiting[0]
-        if self._running and (self._writers or not head.read_only):
+        if self._running and not (head.read_only and self._only_reads()):
             return None
         self._waiting.popleft()
         self._start(head)
@@ -148,11 +146,11 @@ class Mailbox(Generic[T]):
         """Drop a waiting call. False where it does not wait here."""
         if turn.number in self._running:
             return False
+        line = self._waiting
         if turn.outer is not None:
-            self._nested[turn.outer.number].remove(turn)  # never the last one: the first runs
-            return True
+            line = self._nested.get(turn.outer.number, line)  # never its last one: the first runs
         try:
-            self._waiting.remove(turn)
+            line.remove(turn)
         except ValueError:
             return False
         return True
@@ -161,6 +159,16 @@ class Mailbox(Generic[T]):
         """Take out all calls that wait in line, in order; none of them ran."""
         while self._waiting:
             yield self._waiting.popleft()
+
+    def take_nested(self) -> Iterator[T]:
+        """Take out all calls that wait to run inside others; none of them ran."""
+        for queue in self._nested.values():
+            first, *rest = queue  # the first runs
+            queue.clear()
+            queue.append(first)
+            for turn in rest:
+                turn.outer = None
+                yield turn
 
     def enters(self, turn: T) -> bool:
         """Whether a running turn of this grain waits for the call."""
@@ -178,11 +186,25 @@ class Mailbox(Generic[T]):
         waiting = [turn for turn in queue if turn.number not in self._running]
         self._waiting.extendleft(reversed(waiting))
 
+    def _only_reads(self) -> bool:
+        """Whether all that runs only reads, and so does all that waits to run inside it."""
+        return not self._writers and all(
+            turn.read_only for queue in self._nested.values() for turn in queue
+        )
+
+    def _full(self, waiting: int) -> errors.Overloaded:
+        return errors.Overloaded(
+            f"{self._grain} has {waiting} calls waiting (limit {self._limit}); the call did not run."
+            " Slow down, mark the method @read_only, or raise mailbox_limit or mailbox_calls."
+        )
+
     def _outer_of(self, turn: T) -> T | None:
-        """The innermost running turn of this grain in the call's chain."""
+        """The innermost turn of this grain in the call's chain whose code still runs."""
         for hop in reversed(turn.chain):
-            if hop.grain == self._grain and hop.turn in self._running:
-                return self._running[hop.turn]
+            if hop.grain == self._grain:
+                outer = self._running.get(hop.turn)
+                if outer is not None and not outer.over:
+                    return outer
         return None
 
     def _admit_nested(self, turn: T, outer: T) -> bool:
@@ -202,8 +224,12 @@ class Mailbox(Generic[T]):
                 f"{path}: other @read_only turns run beside the one that waits, and this call may"
                 " change what they read; it did not run. Do not call back from a @read_only method."
             )
+        queue = self._nested.get(outer.number)
+        if queue is None:
+            queue = self._nested[outer.number] = deque()
+        elif len(queue) > self._limit:
+            raise self._full(len(queue) - 1)
         turn.outer = outer
-        queue = self._nested.setdefault(outer.number, deque())
         queue.append(turn)
         if len(queue) > 1:
             return False

@@ -25,6 +25,15 @@ def lapsed(grain: GrainId) -> errors.NotServing:
     return not_serving(grain, "the silo's lease has lapsed")
 
 
+def lapsed_meanwhile(grain: GrainId) -> errors.CommitFailed:
+    """The refusal of an answer that another silo's turns may have overtaken."""
+    return errors.CommitFailed(
+        f"{grain}: the method ran, and the silo's lease lapsed before its end; its answer may be out of"
+        " date, and nothing was kept. It can be repeated if what it called may be.",
+        errors.DidRun.ROLLED_BACK,
+    )
+
+
 def no_such_kind(grain: GrainId, silo: SiloId) -> errors.NoSuchKind:
     """The refusal of a grain whose kind the silo does not host."""
     return errors.NoSuchKind(

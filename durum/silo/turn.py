@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Final, Protocol
 
 from durum import errors
 from durum.errors import DidRun
@@ -41,17 +41,20 @@ class Turn:
     """
 
     __slots__ = (
+        "begun",
         "call",
         "chain",
         "deadline",
         "ended",
         "grain",
+        "kept",
         "key",
         "method",
         "number",
         "outer",
+        "over",
         "read_only",
-        "saved",
+        "saving",
         "sink",
         "task",
         "tracked",
@@ -71,8 +74,11 @@ class Turn:
         self.key = call.key
         self.outer: Turn | None = None
         self.task: asyncio.Task[object] | None = None
-        self.saved = False
-        self.ended = False
+        self.begun = False  # its task has
+        self.saving = 0  # calls of save() without an outcome yet
+        self.kept = DidRun.ROLLED_BACK  # what is true of it if it fails: more once it has saved
+        self.over = False  # its code has ended
+        self.ended = False  # it has been answered
         self.tracked = False
 
     def uncommitted(self) -> bool:
@@ -109,4 +115,19 @@ def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
 
 
 CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
-"""The turn whose code is running. Tasks that a turn starts inherit it; `ended` tells when it is over."""
+"""The turn whose code is running. Tasks that a turn starts inherit it; `over` tells when it has ended."""
+
+
+class Hook:
+    """One run of a grain's hook."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
+
+
+HOOK: ContextVar[Hook | None] = ContextVar("durum_hook", default=None)
+"""The hook whose code is running. Tasks that it starts inherit it, as they do a turn."""
+HOOK_TURN: Final = 0
+"""Stands for a hook in the chain of a call. Turns have other numbers."""
