@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from durum import errors
 from durum.grains.kind import GrainKind
@@ -17,7 +18,7 @@ from durum.silo.mailbox import Mailbox
 from durum.silo.performer import Performer, Tracking
 from durum.silo.reason import Reason
 from durum.silo.services import Services
-from durum.silo.turn import Sink, Turn, refuse
+from durum.silo.turn import HOOK, HOOK_TURN, Hook, Sink, Turn, refuse
 from durum.telemetry import Log
 from durum.wire.messages import Call
 
@@ -77,6 +78,7 @@ class Activation:
     __slots__ = (
         "_durable",
         "_home",
+        "_limit",
         "_mailbox",
         "_performer",
         "_services",
@@ -110,9 +112,10 @@ class Activation:
         self._state = State.ACTIVATING
         self._settled: asyncio.Event | None = None
         self._waiting: deque[Turn] = deque()  # calls that came before or after it was valid
+        self._limit = options.mailbox_calls or services.config.limits.mailbox_calls
         self._mailbox: Mailbox[Turn] = Mailbox(
             grain,
-            limit=options.mailbox_calls or services.config.limits.mailbox_calls,
+            limit=self._limit,
             reentrant=options.reentrant,
             chain_enters=options.reentrancy == "chain",
         )
@@ -167,7 +170,7 @@ class Activation:
             self._home.elsewhere(turn)
         elif self._mailbox.enters(turn):
             self._performer.enter(turn, now)  # a turn that must end first waits for it
-        elif any(hop.grain == self.grain for hop in turn.chain):
+        elif any(hop.grain == self.grain and hop.turn == HOOK_TURN for hop in turn.chain):
             path = " -> ".join(hop.grain for hop in turn.chain)
             self._reject(
                 turn,
@@ -176,7 +179,7 @@ class Activation:
                     " run. Call other grains from methods, not from hooks."
                 ),
             )
-        elif len(self._waiting) >= self._services.config.limits.mailbox_calls:
+        elif len(self._waiting) >= self._limit:
             self._reject(
                 turn,
                 errors.Overloaded(
@@ -225,8 +228,7 @@ class Activation:
         if self.kind.durable or raise_version:
             await self._durable.load(raise_version=raise_version)
         if self.kind.has_on_activate:
-            await self._durable.instance.on_activate()
-            await self._commit_hook()
+            await self._run_hook(self._durable.instance.on_activate())
         if self._is(State.GONE):
             return  # dropped meanwhile
         self._go(State.VALID)
@@ -255,22 +257,22 @@ class Activation:
         self._waiting.extend(self._mailbox.take_waiting())
         if self._mailbox.running:
             await self._wait_quiet(within_s)
-        if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
-            try:
+        try:
+            if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
                 async with asyncio.timeout(within_s):
-                    await self._durable.instance.on_deactivate(reason)
-                    await self._commit_hook()
-            except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
-                _log.error("on_deactivate failed", exc, grain=self.grain)
-        self.drop()
+                    await self._run_hook(self._durable.instance.on_deactivate(reason))
+        except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
+            _log.error("on_deactivate failed", exc, grain=self.grain)
+        finally:
+            self.drop()
 
     def drop(self) -> None:
         """Be gone at once: what is not committed is not kept; calls that wait are placed anew."""
         if self._state is State.GONE:
             return
         self._go(State.GONE)
-        self._home.removed(self, doubtful=self._durable.doubtful, lost=self._durable.lost)
-        waiting = [*self._waiting, *self._mailbox.take_waiting()]
+        self._home.removed(self, doubtful=self._durable.unsettled, lost=self._durable.lost)
+        waiting = [*self._waiting, *self._mailbox.take_nested(), *self._mailbox.take_waiting()]
         self._waiting.clear()
         for turn in waiting:
             self._home.elsewhere(turn)
@@ -293,10 +295,17 @@ class Activation:
             # A commit on its way is not cancelled; it ends by its turn's deadline.
             await quiet.wait()
 
-    async def _commit_hook(self) -> None:
-        """Commit what a hook has changed, as if it were a turn."""
-        if self._durable.changed():
-            await self._performer.commit_now(self._services.config.limits.call_timeout_s)
+    async def _run_hook(self, code: Coroutine[Any, Any, None]) -> None:
+        """Run a hook, and commit what it has changed, as if it were a turn."""
+        hook = Hook()
+        before = HOOK.set(hook)
+        try:
+            await code
+            if self._durable.changed():
+                await self._performer.commit_now(self._services.config.limits.call_timeout_s)
+        finally:
+            hook.over = True
+            HOOK.reset(before)
 
     def _retire(self) -> None:
         self._home.retire(self, Reason.REQUESTED)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from durum import errors
+from durum.errors import DidRun
 from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token, split_grain_id
@@ -58,7 +59,7 @@ class Catalog:
         self._placing = placing
         self._superseded = superseded
         self._by_partition: dict[int, dict[GrainId, Activation]] = {}
-        self._doubtful: set[GrainId] = set()
+        self._doubtful: dict[GrainId, int] = {}  # a commit may still land; with their partitions
         self._reason = Reason.MOVED
         self.activations: dict[GrainId, Activation] = {}
         """Every one that is not gone. The dispatcher reads it for each call."""
@@ -98,11 +99,18 @@ class Catalog:
         except errors.DataLoss as exc:
             self._services.halt(exc)
             activation.fail(refusals.not_serving(grain, exc))
+        except errors.CommitFailed as exc:  # what on_activate has changed; the calls did not run
+            activation.fail(refusals.not_serving(grain, exc))
+        except asyncio.CancelledError:
+            activation.fail(refusals.not_serving(grain, "its activation was cancelled"))
+            raise
         except Exception as exc:  # noqa: BLE001 - the author's on_activate, or a state it cannot read
             _log.error("activation failed", exc, grain=grain)
-            activation.fail(failure.refused_activation(exc, grain))
+            refusal = failure.refused_activation(exc, grain)
+            refusal.did_run = DidRun.NO  # whatever became of a call that the hook made
+            activation.fail(refusal)
         else:
-            self._doubtful.discard(grain)
+            self._doubtful.pop(grain, None)
 
     def stopping(self) -> None:
         """From here on grains are told that the silo stops, not that they move."""
@@ -127,7 +135,8 @@ class Catalog:
         """Forget a partition at once: it is not ours any more."""
         for activation in list(self._by_partition.get(partition, {}).values()):
             activation.drop()
-        self._doubtful = {g for g in self._doubtful if g in self.activations}
+        # Whatever was on its way is fenced by the next holding's token.
+        self._doubtful = {g: p for g, p in self._doubtful.items() if p != partition}
 
     def drop_all(self) -> None:
         """Forget everything at once."""
@@ -166,7 +175,7 @@ class Catalog:
             if not siblings:
                 del self._by_partition[activation.partition]
         if doubtful:
-            self._doubtful.add(grain)
+            self._doubtful[grain] = activation.partition
         elif lost:
             self._superseded(activation.partition)
 

@@ -6,6 +6,7 @@ has passed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -59,6 +60,7 @@ class Dispatcher:
         self._services = services
         self._version = version
         self._tracked: dict[tuple[int, int], Turn] = {}
+        self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
         self._holdings: Holdings
@@ -98,6 +100,8 @@ class Dispatcher:
         turn = self._tracked.get((id(sink), message.id))
         if turn is not None:
             self._cancel(turn)
+        elif (id(sink), message.id) in self._held_up:
+            self._release((id(sink), message.id)).cancel()
 
     # Calls to grains that are not alive here ----------------------------------------------------------
 
@@ -137,18 +141,23 @@ class Dispatcher:
         load = self._services.load
         load.calls += 1
         load.bytes += len(call.args)
-        self._services.tasks.start(
+        task = self._services.tasks.start(
             self._wait_held(sink, call, partition), f"hold {call.grain}", self._services.base.copy()
         )
+        self._held_up[id(sink), call.id] = (task, len(call.args))
+
+    def _release(self, mark: tuple[int, int]) -> asyncio.Task[object]:
+        """A call no longer waits for its partition."""
+        task, size = self._held_up.pop(mark)
+        self._services.load.calls -= 1
+        self._services.load.bytes -= size
+        return task
 
     async def _wait_held(self, sink: Sink, call: Call, partition: int) -> None:
-        clock, load = self._services.clock, self._services.load
+        clock = self._services.clock
         since = clock.boottime()
-        try:
-            holding = await self._holdings.held(partition, call.timeout_ms / 1000)
-        finally:
-            load.calls -= 1
-            load.bytes -= len(call.args)
+        holding = await self._holdings.held(partition, call.timeout_ms / 1000)
+        self._release((id(sink), call.id))
         call.timeout_ms -= int((clock.boottime() - since) * 1000)
         if call.timeout_ms <= 0:
             late = f"{call.grain}: its partition did not arrive in time; the call did not run."

@@ -12,7 +12,8 @@ from durum.grains.reference import CallOptions, Target
 from durum.ids import GrainId
 from durum.silo.performer import Performer
 from durum.silo.services import Services
-from durum.silo.turn import CURRENT, Turn
+from durum.silo.turn import CURRENT, HOOK, HOOK_TURN, Turn
+from durum.wire.messages import Hop
 
 
 class ActivationHost:
@@ -54,8 +55,10 @@ class ActivationHost:
         """Call another grain as part of the running turn's chain, within its deadline."""
         services = self._services
         turn = CURRENT.get()
-        if turn is None or turn.ended:
-            return await services.router.deliver(target, method, args, options)
+        if turn is None or turn.over:
+            # A call that a hook makes must not come back: nothing runs here before the hook's end.
+            chain = (Hop(self._grain, HOOK_TURN),) if _in_hook() else ()
+            return await services.router.deliver(target, method, args, options, chain=chain)
         left_s = turn.deadline - services.clock.boottime()
         if options.timeout_s is None or options.timeout_s > left_s:
             options = CallOptions(max(0.0, left_s), options.idempotency_key)
@@ -68,20 +71,37 @@ class ActivationHost:
         """Commit what the running turn has so far.
 
         Raises:
-            CommitFailed: the store did not take it; fields are back at their committed values.
+            CommitFailed: the store did not take it; fields are back at their committed values. Or no
+                turn runs whose work it would be; nothing was done.
         """
         turn = CURRENT.get()
-        if turn is not None and turn.read_only:
+        left_s = self._services.config.limits.call_timeout_s
+        if turn is not None and turn.over:
+            turn = None
+        if turn is None:
+            if not (_in_hook() or self._performer.reentrant):
+                raise errors.CommitFailed(
+                    f"{self._grain}: save() outside of a turn: it would commit half of another turn's"
+                    " work. Save in a method, before it ends.",
+                    DidRun.ROLLED_BACK,
+                )
+        elif turn.read_only:
             raise errors.CommitFailed(
                 f"{self._grain}: save() in a @read_only method; such a method may not change anything.",
                 DidRun.ROLLED_BACK,
             )
-        left_s = self._services.config.limits.call_timeout_s
+        else:
+            left_s = min(left_s, turn.deadline - self._services.clock.boottime())
         await self._performer.commit_now(left_s, turn)
 
     def deactivate(self) -> None:
         """Go as soon as the present turn has ended."""
         self._retire()
+
+
+def _in_hook() -> bool:
+    hook = HOOK.get()
+    return hook is not None and not hook.over
 
 
 def _request_of(turn: Turn) -> str:

@@ -100,6 +100,11 @@ class Performer:
         self.quiet: asyncio.Event | None = None
         """Set when nothing runs any more, for whoever put it here."""
 
+    @property
+    def reentrant(self) -> bool:
+        """Whether turns interleave freely."""
+        return self._kind.options.reentrant
+
     def admit(self, turn: Turn, now: float) -> None:
         """Take in a new turn; it is answered once in any case."""
         if turn.method.waits or turn.key or self._strict or not self._mailbox.idle:
