@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import redis.asyncio
@@ -265,10 +266,11 @@ class RedisStore:
         if len(commit.id) != ID_BYTES:
             raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
         prefix = self._keys.prefix(commit.partition)
-        version = commit.version
-        state = commit.state
+        version = commit.version + 1
+        finish = partial(redis_answers.finish_commit, version)
         if commit.replies or commit.forget:
-            return self._pipe.send(self._long(prefix, commit), redis_answers.finish_commit)
+            return self._pipe.send(self._long(prefix, commit), finish)
+        state = commit.state
         return self._pipe.send(
             (
                 "EVALSHA",
@@ -278,12 +280,12 @@ class RedisStore:
                 f"{prefix}g:{commit.grain}",
                 commit.token,
                 commit.id,
+                commit.version,
                 version,
-                version + 1,
                 0 if state is None else 1,
                 state or b"",
             ),
-            redis_answers.finish_commit,
+            finish,
         )
 
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:

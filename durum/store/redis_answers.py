@@ -20,10 +20,18 @@ def as_it_is(future: asyncio.Future[Any], reply: Any) -> None:
     future.set_result(reply)
 
 
-def finish_commit(future: asyncio.Future[Any], reply: Any) -> None:
-    """Settle a commit."""
+def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a commit.
+
+    Args:
+        version: the grain's version, if it was applied just now.
+        future: who waits.
+        reply: what the script returned.
+    """
     if type(reply) is list:
         future.set_result(Committed(reply[0], reply[1]))
+    elif reply > 0:
+        future.set_result(Committed(version, reply))
     else:
         future.set_exception(_refusal(reply))
 

@@ -267,12 +267,12 @@ def run(url: str, *, examples: int, steps: int = 30) -> None:
 
 def test_sqlite_is_as_the_model() -> None:
     """The embedded store under random histories."""
-    run("memory:", examples=80)
+    run("memory:", examples=50)
 
 
 def test_valkey_is_as_the_model(valkey: str) -> None:
     """The scripts on a real server under random histories."""
-    run(valkey, examples=50)
+    run(valkey, examples=40)
 
 
 # -- tests of the tests
