@@ -1,10 +1,11 @@
-"""Whole silos with actors, and clients that call them, on virtual time. Owns how they live, what the clients do,
+"""Whole silos with actors, and clients that call them, on virtual time. Owns how they live, what clients do,
 and what must be true in the end; which faults fall, the nemesis decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -86,9 +87,9 @@ class Town:
     """
 
     def __init__(self, machines: Sequence[str], store: FaultyStore, config: SiloConfig) -> None:
-        self.loop: Final[SimLoop] = loop.current()
-        self.network: Final = SimNetwork(self.loop)
-        self.store: Final = store
+        self.loop: SimLoop = loop.current()
+        self.network = SimNetwork(self.loop)
+        self.store = store
         self.config: Final = config
         self.machines: Final = tuple(machines)
         self.history: Final = History()
@@ -199,10 +200,8 @@ class Town:
                     call = self.history.call(key, "add", None, tally.add(), client=name)
                 else:
                     call = self.history.call(key, "read", None, tally.read(), client=name)
-                try:
+                with contextlib.suppress(errors.CallError):
                     await call
-                except errors.CallError:
-                    pass
 
     async def trade(self, name: str, tills: Sequence[str], until_s: float) -> None:
         """Move money at random, each transfer repeated under its key until its fate is known."""
