@@ -5,6 +5,7 @@ lease; knows no partitions and no grains, and leaves watching the others to Watc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -122,6 +123,8 @@ class Membership:
             await self._explain_loss()
             raise
         if beat.status is Status.DEAD:
+            self._lease.end()
+            await self._learn_why()
             raise self._declared_dead()
         if beat.heartbeat <= self._heartbeat:
             self._lease.end()
@@ -246,6 +249,11 @@ class Membership:
         if self._in_doubt:
             self._lease.end()
         return not self._in_doubt
+
+    async def _learn_why(self) -> None:
+        """Read who declared us dead and why, for people; without an answer we are as dead."""
+        with contextlib.suppress(errors.StoreError):
+            await self._table.read()
 
     async def _explain_loss(self) -> None:
         """Our row may be missing since we are long dead and it was pruned; that is no loss of data."""
