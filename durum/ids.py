@@ -44,7 +44,7 @@ class SystemEntropy:
         return Token(os.urandom(16))
 
     def fraction(self) -> float:
-        return random.random()  # noqa: S311 - jitter, not a secret
+        return random.random()
 
 
 class SeededEntropy:
@@ -55,7 +55,7 @@ class SeededEntropy:
     """
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._random = random.Random(seed)
 
     def token(self) -> Token:
         return Token(self._random.randbytes(16))

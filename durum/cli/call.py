@@ -90,7 +90,7 @@ def command(
         )
     except errors.ClusterError:
         raise
-    except Exception as exc:  # noqa: BLE001 - the method's own, of any type
+    except Exception as exc:
         _show_failure(exc, as_json=as_json)
         return exits.FAILED
     shown = values.as_json(result).decode()

@@ -98,7 +98,7 @@ class Actor:
             f"durum.testing.actors.unhosted({name}, key, field=value)."
         )
 
-    def __init_subclass__(  # noqa: PLR0913 - these are the class keywords; users see them all here
+    def __init_subclass__(
         cls,
         *,
         kind: str | None = None,
@@ -129,7 +129,7 @@ class Actor:
         }
         options = _options(cls, name, _count(title, "version", version), given)
         _take_shared_defaults(cls)
-        _build(cls, options, sys._getframe(1))  # noqa: SLF001 - where the class statement stands
+        _build(cls, options, sys._getframe(1))
 
     @property
     def key(self) -> str:

@@ -55,7 +55,7 @@ class RedisStore:
 
     shared = True
 
-    def __init__(  # noqa: PLR0913 - made by one function only
+    def __init__(
         self,
         place: redis_url.Place,
         pipe: Pipe,

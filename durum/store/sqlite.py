@@ -52,7 +52,7 @@ class SqliteStore:
         inline: whether the writer runs operations before it returns.
     """
 
-    def __init__(  # noqa: PLR0913 - made by two functions only
+    def __init__(
         self,
         writer: Writer,
         *,
@@ -254,7 +254,7 @@ class SqliteStore:
             self._sweeper = self._loop.call_later(self._timeout_s / _SWEEPS, self._sweep)
 
 
-async def open_file(  # noqa: PLR0913 - ports and settings, all named
+async def open_file(
     path: str,
     *,
     cluster: str,
@@ -295,7 +295,7 @@ async def open_file(  # noqa: PLR0913 - ports and settings, all named
     )
 
 
-async def open_memory(  # noqa: PLR0913 - ports and settings, all named
+async def open_memory(
     name: str = "",
     *,
     cluster: str,

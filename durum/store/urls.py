@@ -20,7 +20,7 @@ FORMS: Final = (
 )
 
 
-async def open_store(  # noqa: PLR0913 - ports and settings, all named
+async def open_store(
     url: str,
     *,
     cluster: str,

@@ -2,8 +2,6 @@
 nothing. Knows no host by name.
 """
 
-# ruff: noqa: SLF001 - a task of a killed host has to be put to rest behind asyncio's back
-
 from __future__ import annotations
 
 import asyncio
@@ -32,7 +30,7 @@ def run(
     seed: int,
     *,
     order: Order = Order.HOSTS,
-    limits: Limits = Limits(),  # noqa: B008 - immutable
+    limits: Limits = Limits(),
     leaks: bool = False,
 ) -> T:
     """Run a coroutine on virtual time, from a seed, and look that nothing is left.
@@ -124,14 +122,14 @@ def _all_tasks(loop: SimLoop) -> list[SimTask]:
 def _close(task: SimTask) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     coro = task.get_coro()
-    assert coro is not None  # noqa: S101 - only eager tasks have none, and only once they are done
+    assert coro is not None
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()
         except RuntimeError:
             # It awaited in a `finally`; it is closed again where it waits now.
             continue
-        except BaseException:  # noqa: BLE001 - the last words of a dead process
+        except BaseException:
             return
         else:
             return

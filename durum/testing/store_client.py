@@ -66,7 +66,7 @@ class Operation:
         "sent_at",
     )
 
-    def __init__(  # noqa: PLR0913 - each is one fact of it
+    def __init__(
         self,
         host: str,
         name: str,

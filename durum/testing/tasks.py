@@ -39,7 +39,7 @@ class SimTimer(asyncio.TimerHandle):
 
     __slots__ = ("number",)
 
-    def __init__(  # noqa: PLR0913, PLR0917 - as its parent's, and a number
+    def __init__(
         self,
         number: int,
         when: float,
@@ -52,7 +52,7 @@ class SimTimer(asyncio.TimerHandle):
         self.number = number
 
     def __lt__(self, other: asyncio.TimerHandle) -> bool:
-        assert isinstance(other, SimTimer)  # noqa: S101 - this loop makes no others
+        assert isinstance(other, SimTimer)
         return (self.when(), self.number) < (other.when(), other.number)
 
     __hash__ = asyncio.TimerHandle.__hash__

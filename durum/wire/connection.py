@@ -55,7 +55,7 @@ class Connection(Stream):
         ended: told of the end, whether it was opened or not.
     """
 
-    def __init__(  # noqa: PLR0913 - only links builds it
+    def __init__(
         self,
         introduction: Introduction,
         side: Side,
@@ -192,7 +192,7 @@ class Connection(Stream):
         self._holds = True
         try:
             self._handler.opened(self)
-        except Exception as exc:  # noqa: BLE001 - the link reader converts; the loop goes on
+        except Exception as exc:
             _log.error("a connection could not be opened", exc=exc, peer=self.peer.silo)
             self.abort(exc)
 
@@ -236,8 +236,8 @@ class Connection(Stream):
                         received(self, message)
                     else:
                         self._receive_other(message)
-                return  # noqa: TRY300 - the loop goes on after a failure only
-            except Exception as exc:  # noqa: BLE001 - one message's failure must not cost the others
+                return
+            except Exception as exc:
                 self._on_failure(message, exc)
 
     def _receive_other(self, message: AnyMessage) -> None:

@@ -24,7 +24,7 @@ class Greeting:
         failed: called once with the reason; the connection must be closed then.
     """
 
-    def __init__(  # noqa: PLR0913 - only Connection builds it
+    def __init__(
         self,
         introduction: Introduction,
         side: Side,

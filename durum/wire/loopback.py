@@ -75,7 +75,7 @@ class LoopbackTransport(asyncio.Transport):
         context: in which this end's callbacks run; a simulator freezes a process by it.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one fact of the link
+    def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         protocol: asyncio.BaseProtocol,
