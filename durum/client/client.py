@@ -111,6 +111,8 @@ class Cluster:
             links=self._links, routes=self._routes, clock=clock, entropy=entropy, limits=limits
         )
         self._failures: dict[str, str] = {}
+        self._strangers: dict[Address, errors.IncompatibleSilo] = {}
+        self._decided = asyncio.Event()
         self._wake = asyncio.Event()
 
     def actor(self, kind: type[A], key: str) -> A:
@@ -143,22 +145,28 @@ class Cluster:
 
         Raises:
             NoSilo: no silo answered in time; the message lists what was tried.
-            IncompatibleSilo: one answered, and is of another cluster, version or secret.
+            IncompatibleSilo: all that answered are of another cluster, version or secret. Raised as
+                soon as that is so of every address at hand.
         """
         await self._tasks.open()
         self._tasks.start(self._router.sweep(), "sweep")
         self._tasks.start(self._keep_connected(), "keep connected")
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                while not self._routes.version:
-                    await self._routes.wait_change()
-        except TimeoutError:
-            await self.close()
-            raise self._nobody() from None
+            await self._wait_table()
+            if not self._routes.version:
+                raise self._nobody()
         except BaseException:
             await self.close()
             raise
         return self
+
+    async def _wait_table(self) -> None:
+        """Return with the first partition table, at the time limit, or once nobody will have us."""
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._decided.wait()
+        except TimeoutError:
+            pass
 
     async def close(self, within_s: float = 1.0) -> None:
         """Close all connections. Calls under way end in SiloLost or ShuttingDown.
@@ -180,7 +188,10 @@ class Cluster:
             if len(self._links.open) < max(1, wanted):
                 await self._connect_some(known, max(1, wanted))
             if not self._links.open:
-                await self._connect_some(await self._look_up(), 1)
+                found = await self._look_up()
+                await self._connect_some(found, 1)
+                if found and all(address in self._strangers for address in found):
+                    self._decided.set()
             pause_s = _RETRY_S if len(self._links.open) < max(1, wanted) else 2.0
             try:
                 async with asyncio.timeout(pause_s):
@@ -200,9 +211,14 @@ class Cluster:
             await self._links.get(address)
         except (OSError, errors.ClusterError) as exc:
             self._failures[address] = str(exc) or type(exc).__name__
+            if isinstance(exc, errors.IncompatibleSilo):
+                self._strangers[address] = exc
+            else:
+                self._strangers.pop(address, None)
             _log.debug("silo not reached", address=address, error=str(exc))
         else:
             self._failures.pop(address, None)
+            self._strangers.pop(address, None)
 
     async def _look_up(self) -> Sequence[Address]:
         """Where silos may be: the seeds, and what the stores list."""
@@ -232,16 +248,24 @@ class Cluster:
         finally:
             await store.close()
 
-    def _nobody(self) -> errors.NoSilo:
+    def _nobody(self) -> errors.ClusterError:
         tried = "; ".join(f"{what}: {why}" for what, why in sorted(self._failures.items()))
+        cluster = self._introduction.cluster
+        if self._strangers:
+            return errors.IncompatibleSilo(
+                f"no silo of cluster {cluster!r} let this client in ({tried}). Nothing was called. Give"
+                " it the cluster's name and secret, and a release that the silos' can talk to."
+            )
         return errors.NoSilo(
-            f"no silo of cluster {self._introduction.cluster!r} answered within"
-            f" {self._connect_timeout_s:g} s ({tried or 'nothing was tried in that time'}). Check that"
-            " one runs, its address, the cluster's name and its secret."
+            f"no silo of cluster {cluster!r} answered within {self._connect_timeout_s:g} s"
+            f" ({tried or 'nothing was tried in that time'}). Check that one runs, its address, the"
+            " cluster's name and its secret."
         )
 
     def _received(self, connection: Connection, message: AnyMessage) -> None:
         self._router.received(connection, message)
+        if self._routes.version:
+            self._decided.set()
 
     def _lost(self, connection: Connection) -> None:
         self._router.lost(connection)
@@ -274,5 +298,5 @@ def _is_url(target: str) -> bool:
 
 def _shown(url: str) -> str:
     """A URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

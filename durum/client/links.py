@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from durum import errors
@@ -49,12 +49,18 @@ class Links:
         self._on_message = on_message
         self._on_close = on_close
         self._open: dict[Address, Connection] = {}
+        self._alive: dict[Connection, None] = {}
         self._dialing: dict[Address, asyncio.Future[Connection]] = {}
 
     @property
     def open(self) -> Mapping[Address, Connection]:
         """Connections that take calls now."""
         return MappingProxyType(self._open)
+
+    @property
+    def alive(self) -> Collection[Connection]:
+        """Connections that have not ended: the open ones, and those that still owe answers."""
+        return self._alive.keys()
 
     async def get(self, address: Address) -> Connection:
         """The connection to an address, opened if need be. Callers at the same time share one attempt.
@@ -99,7 +105,7 @@ class Links:
 
     async def close(self, within_s: float) -> None:
         """Close all connections in good order, then break those that are left."""
-        connections = list(self._open.values())
+        connections = list(self._alive)
         for connection in connections:
             connection.close()
         try:
@@ -113,6 +119,7 @@ class Links:
     def opened(self, connection: Connection) -> None:
         """A handshake is done (called by the connection)."""
         _log.debug("link opened", peer=connection.peer)
+        self._alive[connection] = None
 
     def received(self, connection: Connection, message: AnyMessage) -> None:
         """A silo sent something unasked (called by the connection)."""
@@ -123,6 +130,7 @@ class Links:
     def closed(self, connection: Connection, error: Exception | None) -> None:
         """A connection is gone (called by the connection)."""
         _log.debug("link closed", peer=connection.peer, error=str(error) if error else "")
+        self._alive.pop(connection, None)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:

@@ -195,11 +195,16 @@ class Router:
             case Failure(error=error, did_run=DidRun.NO) if error in _AGAIN:
                 delivery.last = outcome.text
                 delivery.attempts += 1
-            case Failure(error="CommitFailed") if delivery.options.idempotency_key:
-                delivery.last, delivery.ran = outcome.text, outcome.did_run
+            case Failure(error="CommitFailed", did_run=ran) if (
+                delivery.options.idempotency_key and ran is not DidRun.YES
+            ):
+                delivery.last, delivery.ran = outcome.text, ran
                 delivery.attempts += 1
             case Failure():
-                raise failure.rebuild(outcome, delivery.target.kind)
+                end = failure.rebuild(outcome, delivery.target.kind)
+                if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
+                    end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
+                raise end
             case _:
                 raise errors.DurumBug(f"{delivery.target.grain}: answered by {outcome!r}")
 
@@ -273,7 +278,8 @@ class Router:
             DidRun.YES: "it ran",
         }[delivery.ran]
         if self._closed:
-            return errors.ShuttingDown(f"{delivery.target.grain}: the client was closed; {ran}.")
+            closed = f"{delivery.target.grain}: the client was closed; {ran}."
+            return errors.ShuttingDown(closed, delivery.ran)
         why = f" ({delivery.last})" if delivery.last else ""
         return errors.CallTimeout(
             f"{delivery.target.grain}: no answer within {delivery.timeout_s:g} s{why}; {ran}."
@@ -300,7 +306,7 @@ class Router:
         if not self._routes.learn(table, self._links.open):
             return
         dead = frozenset(table.dead)
-        for connection in list(self._links.open.values()):
+        for connection in list(self._links.alive):
             if connection.peer.silo in dead:
                 self._links.drop(connection)
 
@@ -318,13 +324,13 @@ class Router:
         while True:
             await self._clock.sleep(_SWEEP_S)
             now = self._clock.boottime()
-            for connection in self._links.open.values():
+            for connection in self._links.alive:
                 seen = marks.setdefault(connection, deque())
                 seen.append((now, connection.next_id()))
                 while seen and now - seen[0][0] >= self._limits.call_timeout_s:
                     _, newest = seen.popleft()
                     self._expire_up_to(connection, newest)
-            for connection in [c for c in marks if c.closing]:
+            for connection in [c for c in marks if c not in self._links.alive]:
                 del marks[connection]
 
     def _expire_up_to(self, connection: Connection, newest: int) -> None:

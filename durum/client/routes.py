@@ -78,9 +78,7 @@ class Routes:
         indexes = struct.unpack(f"<{len(table.owners) // 2}H", table.owners)
         self._owners = [None if i == _NOBODY else table.silos[i] for i in indexes] or [None]
         self._redirects = {p: r for p, r in self._redirects.items() if r[1] > table.version}
-        by_address: dict[Address | None, Link | None] = {
-            address: link for address, link in links.items()  # noqa: C416 - other key and value types
-        }
+        by_address: dict[Address | None, Link | None] = {**links}
         if self._own is not None:
             by_address[self._own[0]] = self._own[1]
         self.by_partition = [by_address.get(address) for address in self._owners]

@@ -142,9 +142,13 @@ class Mailbox(Generic[T]):
         """Whether calls that run, or wait to run, inside this turn have not ended yet."""
         return turn.number in self._nested
 
+    def runs(self, turn: T) -> bool:
+        """Whether the turn has started here and not ended."""
+        return self._running.get(turn.number) is turn
+
     def withdraw(self, turn: T) -> bool:
         """Drop a waiting call. False where it does not wait here."""
-        if turn.number in self._running:
+        if self.runs(turn):
             return False
         line = self._waiting
         if turn.outer is not None:

@@ -139,7 +139,7 @@ class Performer:
             self._pump()
         elif turn.task is not None:
             turn.task.cancel()
-            if not turn.begun and not turn.ended:
+            if not turn.begun and self._mailbox.runs(turn):
                 # A task that is cancelled before its first step never enters its coroutine, so nobody
                 # in there can end the turn.
                 what = f"{self._grain}: the call was cancelled before it began; it did not run."

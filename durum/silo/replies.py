@@ -85,7 +85,7 @@ class RememberedReplies:
         Raises:
             ArgumentError: the key was used for another method or other arguments.
             ReplyForgotten: it ran, and its reply is not kept any more.
-            CommitFailed: it saved a part of its work and never came to its end.
+            CommitFailed: it saved a part of its work and never came to its end (did run: yes).
             Overloaded: it is new, and there is no room to remember it. It did not run.
         """
         entry = self._entries.get(key)
@@ -101,7 +101,7 @@ class RememberedReplies:
             raise errors.CommitFailed(
                 f"{self._grain}: a call under this idempotency key saved a part of its work and did not"
                 " come to its end; it is not run again. Look at the grain's state, then use a new key.",
-                errors.DidRun.MAYBE,
+                errors.DidRun.YES,
             )
         if not entry.outcome:
             raise errors.ReplyForgotten(
