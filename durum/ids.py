@@ -44,7 +44,7 @@ class SystemEntropy:
         return Token(os.urandom(16))
 
     def fraction(self) -> float:
-        return random.random()
+        return random.random()  # noqa: S311 - jitter, not a secret
 
 
 class SeededEntropy:
@@ -55,7 +55,7 @@ class SeededEntropy:
     """
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
 
     def token(self) -> Token:
         return Token(self._random.randbytes(16))

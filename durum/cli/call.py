@@ -90,7 +90,7 @@ def command(
         )
     except errors.ClusterError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - the method's own, of any type
         _show_failure(exc, as_json=as_json)
         return exits.FAILED
     shown = values.as_json(result).decode()

@@ -89,7 +89,7 @@ class _Plan:
 
 async def _demo(plan: _Plan, screen: demo_report.Screen) -> demo_report.Result:
     me = asyncio.current_task()
-    assert me is not None
+    assert me is not None  # noqa: S101 - we run in one
     # As Ctrl-C does: the silos, the server and the directory go before we do.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     with tempfile.TemporaryDirectory(prefix="durum-demo-") as directory:

@@ -127,7 +127,7 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 
 
 async def _first_line(process: asyncio.subprocess.Process, log: Path) -> dict[str, object]:
-    assert process.stdout is not None
+    assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
     try:
         async with asyncio.timeout(START_WITHIN_S):
             line = await process.stdout.readline()

@@ -62,7 +62,7 @@ class _Stop:
 
 async def _watch_parent(silo: Silo) -> None:
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nobody can set an event for us
         await asyncio.sleep(PARENT_LOOK_S)
     silo.stop()
 

@@ -29,23 +29,23 @@ SUMMARIES: Final = {
 class _Commands(click.Group):
     """Commands that are listed without being imported."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(SUMMARIES)
 
     def get_command(
         self,
-        ctx: click.Context,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
         cmd_name: str,
     ) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
         command = import_module(f"durum.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
+        assert isinstance(command, click.Command)  # noqa: S101 - our own modules
         return command
 
     def format_commands(
         self,
-        ctx: click.Context,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
         formatter: click.HelpFormatter,
     ) -> None:
         with formatter.section("Commands"):

@@ -129,7 +129,7 @@ class Actor:
         }
         options = _options(cls, name, _count(title, "version", version), given)
         _take_shared_defaults(cls)
-        _build(cls, options, sys._getframe(1))
+        _build(cls, options, sys._getframe(1))  # noqa: SLF001 - where the class statement stands
 
     @property
     def key(self) -> str:

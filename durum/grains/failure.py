@@ -157,7 +157,7 @@ def _type_name(cls: type) -> str:
 def _text(exc: BaseException) -> str:
     try:
         text = str(exc)
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001 - the author's __str__ may do anything
         text = f"<its text cannot be made: {type(broken).__name__}>"
     # Text with a lone surrogate would make the whole answer unsendable.
     return text[:TEXT_LIMIT].encode(errors="replace").decode()
@@ -177,7 +177,7 @@ def _traceback(exc: BaseException) -> str:
             text = "".join(shown.format())
         else:
             text = _plain_traceback(exc, tail or exc.__traceback__)
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001 - it calls the author's __str__ and __repr__
         text = f"<the traceback cannot be shown: {type(broken).__name__}>"
     return text[-TEXT_LIMIT:].encode(errors="replace").decode()
 
@@ -240,7 +240,7 @@ def _rebuilt(type_name: str, payload: bytes, known: KnownTypes, depth: int) -> E
         if issubclass(cls, BaseExceptionGroup):
             args += ([_member(each, known, depth - 1) for each in found.members],)
         return _made(cls, args, found.attributes)
-    except Exception:
+    except Exception:  # noqa: BLE001 - foreign data, and constructors of the author's
         return None
 
 

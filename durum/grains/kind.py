@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from durum import errors
-from durum.grains.method import Method as Method
+from durum.grains.method import Method as Method  # noqa: PLC0414 - callers find it beside its kind
 from durum.grains.state import Field, Fields, factory_of
 from durum.wire import values
 from durum.wire.shapes import Unsupported
@@ -128,14 +128,14 @@ class GrainKind:
 
         It shares the instance's `__dict__`, so that other turns keep plain attribute speed.
         """
-        view = instance._durum_view
+        view = instance._durum_view  # noqa: SLF001
         if view is None:
             view = object.__new__(self._view_class)
             object.__setattr__(view, "__dict__", instance.__dict__)
             for name in ("_durum_key", "_durum_host"):
                 object.__setattr__(view, name, getattr(instance, name))
             object.__setattr__(view, "_durum_view", view)
-            instance._durum_view = view
+            instance._durum_view = view  # noqa: SLF001
         return view
 
     def _fields(self) -> tuple[list[tuple[str, Callable[[], object]]], list[Field]]:

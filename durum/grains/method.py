@@ -134,7 +134,7 @@ class Method:
             return self._pack(*args, **kwargs)  # type: ignore[return-value]
         except errors.ArgumentError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - said better by the slow way, which knows each parameter
             bound: Any = self._bound(*args, **kwargs)
             return self.pack_slowly(bound)
 

@@ -158,8 +158,8 @@ class _Nobody:
         self,
         target: Target,
         method: Method,
-        args: bytes,
-        options: CallOptions,
+        args: bytes,  # noqa: ARG002 - the Caller's signature
+        options: CallOptions,  # noqa: ARG002
     ) -> Awaitable[bytes]:
         raise errors.ArgumentError(
             f"{target.grain}: this reference was unpickled and belongs to no cluster; "
@@ -209,12 +209,12 @@ def options(
             f"options(): expected a reference such as cluster.actor(Kind, key), got {ref!r}; "
             "nothing was sent."
         )
-    before = ref._durum_options
+    before = ref._durum_options  # noqa: SLF001 - ours
     after = CallOptions(
         before.timeout_s if timeout is None else _seconds(timeout),
         before.idempotency_key if idempotency_key is None else _checked(idempotency_key),
     )
-    made = type(ref)(ref._durum_caller, ref._durum_target, after)
+    made = type(ref)(ref._durum_caller, ref._durum_target, after)  # noqa: SLF001
     return cast("T", made)  # the same class as ref
 
 

@@ -23,7 +23,7 @@ def compile_function(
     """
     filename = f"<durum {where}.{name}>"
     scope = dict(names)
-    exec(compile(text, filename, "exec"), scope)
+    exec(compile(text, filename, "exec"), scope)  # noqa: S102 - our own text, see above
     # A traceback through it then shows the line, as through any other code.
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     function = scope[name]

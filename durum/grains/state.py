@@ -199,7 +199,7 @@ class Fields:
             return
         try:
             self._read(instance, blob)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, the slow way says it better
             self._read_slowly(instance, blob)
 
     def _names(self) -> dict[str, object]:
@@ -265,7 +265,7 @@ class Fields:
                     "Assign a value of its declared type, or change the annotation."
                 ) from exc
         # A class that grew the field since has it in its own hands.
-        carried = instance._durum_extra or {}
+        carried = instance._durum_extra or {}  # noqa: SLF001 - ours, see Stateful
         return values.encode_map({**carried, **parts})
 
     def _read_slowly(self, instance: Stateful, blob: bytes) -> None:
@@ -277,7 +277,7 @@ class Fields:
             raise self._unreadable(instance, exc) from exc
         if version > self.version:
             raise errors.NotServing(
-                f"{self.owner}/{instance._durum_key}: its state was written by version {version} "
+                f"{self.owner}/{instance._durum_key}: its state was written by version {version} "  # noqa: SLF001
                 f"of the class, this silo has version {self.version}; the call did not run. "
                 "Upgrade this silo, or let it leave."
             )
@@ -289,7 +289,7 @@ class Fields:
         found.update({each.name: each.default() for each in missing})
         for name, value in found.items():
             setattr(instance, name, value)
-        instance._durum_extra = extra or None
+        instance._durum_extra = extra or None  # noqa: SLF001
 
     def _found(
         self, instance: Stateful, parts: dict[str, bytes]
@@ -325,7 +325,7 @@ class Fields:
     def _unreadable(self, instance: Stateful, exc: Misfit, name: str = "") -> errors.StoreError:
         where = f" field {name}{exc.path}:" if name else ""
         return errors.StoreError(
-            f"{self.owner}/{instance._durum_key}: its stored state cannot be read:{where} "
+            f"{self.owner}/{instance._durum_key}: its stored state cannot be read:{where} "  # noqa: SLF001
             f"{exc.reason}. The stored bytes are untouched; add migrate_state() and raise version= "
             "if the field's type has changed."
         )

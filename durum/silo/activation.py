@@ -261,7 +261,7 @@ class Activation:
             if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
                 async with asyncio.timeout(within_s):
                     await self._run_hook(self._durable.instance.on_deactivate(reason))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
             _log.error("on_deactivate failed", exc, grain=self.grain)
         finally:
             self.drop()

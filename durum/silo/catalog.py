@@ -104,7 +104,7 @@ class Catalog:
         except asyncio.CancelledError:
             activation.fail(refusals.not_serving(grain, "its activation was cancelled"))
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the author's on_activate, or a state it cannot read
             _log.error("activation failed", exc, grain=grain)
             refusal = failure.refused_activation(exc, grain)
             refusal.did_run = DidRun.NO  # whatever became of a call that the hook made

@@ -160,7 +160,7 @@ class Durable:
             return False
         try:
             return self._kind.encode_state(self.instance) != self.committed
-        except Exception:
+        except Exception:  # noqa: BLE001 - the author's values; whatever cannot be stored was not
             return True
 
     def roll_back(self) -> None:

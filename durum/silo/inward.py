@@ -34,7 +34,7 @@ class InwardLink:
         self._dispatcher.call(self, message)
         return future
 
-    def forget(self, id: int) -> None:
+    def forget(self, id: int) -> None:  # noqa: A002 - the wire's own name
         """Its answer no longer matters."""
         self._pending.pop(id, None)
 

@@ -139,7 +139,7 @@ class Releases:
         within_s = self._ports.config.limits.drain_timeout_s
         try:
             await self._drainer.drain(partition, within_s)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever became of its turns, the partition has to go
             _log.error("partition not drained in good order", exc, partition=partition)
             self._drainer.drop(partition)
         self._drained[partition] = None

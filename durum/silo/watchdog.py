@@ -54,7 +54,7 @@ class Watchdog:
             if held_s >= self._allowed_s and alive_at != reported_at:
                 reported_at = alive_at
                 self.reports += 1
-                frame: FrameType | None = sys._current_frames().get(self._loop_thread)
+                frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
                 stack = "".join(traceback.format_stack(frame)) if frame else ""
                 _log.warning(
                     "the event loop is held: no turn runs and no probe is answered; use await, or"

@@ -71,7 +71,7 @@ class Line(asyncio.BufferedProtocol):
             entries: who waits for which.
             packed: the same as bytes.
         """
-        assert self._transport is not None
+        assert self._transport is not None  # noqa: S101 - only an open line is written to
         self._waiting.extend(entries)
         self._sent += len(entries)
         self._marks.append((at, self._sent))
@@ -99,7 +99,7 @@ class Line(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self.peer_host = str(peer[0]) if isinstance(peer, tuple) else ""
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -116,7 +116,7 @@ class Line(asyncio.BufferedProtocol):
                         self._refused(str(reply), entry)
                     else:
                         finish(future, reply)
-                except Exception as exc:
+                except Exception as exc:  # noqa: BLE001 - it belongs to whoever asked
                     future.set_exception(exc)
         except (hiredis.ProtocolError, IndexError) as exc:
             self.hang_up(f"what came is not Redis's protocol: {exc}")

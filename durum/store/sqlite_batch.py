@@ -91,7 +91,7 @@ class Batch:
                     return None
                 job.error = sqlite_errors.translate(exc, self._url, applied=False)
                 return job
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is this caller's alone
                 self._rollback()
                 job.error = exc
                 return job

@@ -42,7 +42,7 @@ CREATE TABLE replies (
 def file_identity(path: str) -> tuple[int, int] | None:
     """Device and inode of what is at a path, or None."""
     try:
-        found = os.stat(path)
+        found = os.stat(path)  # noqa: PTH116 - called at every renewal
     except OSError:
         return None
     return found.st_dev, found.st_ino

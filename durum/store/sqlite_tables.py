@@ -219,7 +219,7 @@ def load(
     partition: int,
     token: Token,
     grain: GrainId,
-    raise_version: bool,
+    raise_version: bool,  # noqa: FBT001 - handed on from the protocol's keyword
 ) -> Record:
     """Read a grain; on request raise its version."""
     verify(db, partition, token)

@@ -104,7 +104,7 @@ class ThreadWriter:
     def _run(self) -> None:
         try:
             db, self.file = sqlite_schema.connect(self._path, self._url)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - carried to whoever waits for the opening
             _tell(self._loop, self._opened, exc)
             return
         _tell(self._loop, self._opened)

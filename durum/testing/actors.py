@@ -56,8 +56,8 @@ class _Nowhere:
         self,
         target: Target,
         method: Method,
-        args: bytes,
-        options: CallOptions,
+        args: bytes,  # noqa: ARG002 - the Caller's signature
+        options: CallOptions,  # noqa: ARG002
     ) -> Awaitable[bytes]:
         raise errors.NoSuchKind(
             f"{target.grain}: this actor has no silo, so {method.name} did not run. Give it a "

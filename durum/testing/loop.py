@@ -6,13 +6,14 @@ thread and no waiting: time jumps to the next timer as soon as nothing is ready.
 """
 
 # It stands in for the inside of asyncio's loop, whose parts have no public names.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
-import random
+import random  # noqa: TID251 - seeds every other source of it
 import struct
 import zlib
 from collections import deque
@@ -109,7 +110,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def randomness(self, purpose: str) -> random.Random:
         """A source of randomness of its own for one purpose, so that what one part draws does not
         change what another gets."""
-        return random.Random(f"{self.seed} {purpose}")
+        return random.Random(f"{self.seed} {purpose}")  # noqa: S311 - repeatable on purpose
 
     # --- hosts -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from random import Random
+from random import Random  # noqa: TID251 - only as a type; the loop makes it from the seed
 from typing import Final, Protocol
 
 from durum.testing import hosts

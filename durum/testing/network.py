@@ -34,7 +34,7 @@ class SimNetwork:
         usual: what links are like where nothing else was said.
     """
 
-    def __init__(self, loop: SimLoop, usual: Link = Link()) -> None:
+    def __init__(self, loop: SimLoop, usual: Link = Link()) -> None:  # noqa: B008 - immutable
         self.loop: Final = loop
         self.links: Final = Links(loop, usual)
         self.medium: Final = Medium(carrier=self.links, window_bytes=KERNEL_BUFFER_BYTES)

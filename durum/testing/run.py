@@ -2,6 +2,8 @@
 nothing. Knows no host by name.
 """
 
+# ruff: noqa: SLF001 - a task of a killed host has to be put to rest behind asyncio's back
+
 from __future__ import annotations
 
 import asyncio
@@ -30,7 +32,7 @@ def run(
     seed: int,
     *,
     order: Order = Order.HOSTS,
-    limits: Limits = Limits(),
+    limits: Limits = Limits(),  # noqa: B008 - immutable
     leaks: bool = False,
 ) -> T:
     """Run a coroutine on virtual time, from a seed, and look that nothing is left.
@@ -122,14 +124,14 @@ def _all_tasks(loop: SimLoop) -> list[SimTask]:
 def _close(task: SimTask) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     coro = task.get_coro()
-    assert coro is not None
+    assert coro is not None  # noqa: S101 - only eager tasks have none, and only once they are done
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()
         except RuntimeError:
             # It awaited in a `finally`; it is closed again where it waits now.
             continue
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the last words of a dead process
             return
         else:
             return

@@ -66,7 +66,7 @@ class SimTransport(LoopbackTransport):
     def peer_end(self) -> SimTransport:
         """The other end."""
         peer = self.peer
-        assert isinstance(peer, SimTransport)
+        assert isinstance(peer, SimTransport)  # noqa: S101 - both ends are made together
         return peer
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
@@ -108,7 +108,7 @@ class SimTransport(LoopbackTransport):
     def answer_reset(self) -> None:
         """Say to the other end, if there is one, that nobody is here any more."""
         if not self.peer_end.gone:
-            self._send(loopback._End.RESET)
+            self._send(loopback._End.RESET)  # noqa: SLF001 - the word for it on this link
 
     def lose(self, error: Exception) -> None:
         """Break this end. The other one learns nothing of it until it sends."""

@@ -52,7 +52,7 @@ class SimTimer(asyncio.TimerHandle):
         self.number = number
 
     def __lt__(self, other: asyncio.TimerHandle) -> bool:
-        assert isinstance(other, SimTimer)
+        assert isinstance(other, SimTimer)  # noqa: S101 - this loop makes no others
         return (self.when(), self.number) < (other.when(), other.number)
 
     __hash__ = asyncio.TimerHandle.__hash__

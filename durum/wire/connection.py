@@ -192,7 +192,7 @@ class Connection(Stream):
         self._holds = True
         try:
             self._handler.opened(self)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the link reader converts; the loop goes on
             _log.error("a connection could not be opened", exc=exc, peer=self.peer.silo)
             self.abort(exc)
 
@@ -236,8 +236,8 @@ class Connection(Stream):
                         received(self, message)
                     else:
                         self._receive_other(message)
-                return
-            except Exception as exc:
+                return  # noqa: TRY300 - the loop goes on after a failure only
+            except Exception as exc:  # noqa: BLE001 - one message's failure must not cost the others
                 self._on_failure(message, exc)
 
     def _receive_other(self, message: AnyMessage) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID  # noqa: TID251 - the type only; nothing makes one here
 
 import msgspec
 from msgspec import inspect
@@ -248,7 +248,7 @@ class _Checks:
         known = self._known.get(id(info))
         if known is None:
             # A type that contains itself finds this while its own check is being built.
-            self._known[id(info)] = lambda value, path: self._known[id(info)](value, path)
+            self._known[id(info)] = lambda value, path: self._known[id(info)](value, path)  # noqa: PLW0108
             known = self._known[id(info)] = self._build(info)
         return known
 

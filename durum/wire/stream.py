@@ -120,7 +120,7 @@ class Stream(asyncio.BufferedProtocol, ABC):
             failed=self._turn_away,
         )
 
-    def get_buffer(self, sizehint: int) -> memoryview[int]:
+    def get_buffer(self, sizehint: int) -> memoryview[int]:  # noqa: ARG002 - grows by what arrives
         return self._reader.writable()
 
     def buffer_updated(self, nbytes: int) -> None:

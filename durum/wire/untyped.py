@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID  # noqa: TID251 - the type only; nothing makes one here
 
 import msgspec
 
