@@ -1,31 +1,31 @@
 """Every error Durum raises, cut by what its reader does next. Knows nothing else of Durum.
 
-    DurumError
-    ├── ConfigError                 change a setting, then start again
-    ├── CallError                   a call ended without a value; did_run says whether it ran
-    │   ├── Rejected                it did not run
-    │   │   ├── Overloaded          slow down
-    │   │   ├── NoSuchKind          no active silo hosts the kind
-    │   │   ├── NoSuchMethod        the kind has no such public method
-    │   │   ├── ArgumentError       an argument has the wrong type, or is too large
-    │   │   ├── ShuttingDown        the client or silo it was given to is closing
-    │   │   ├── Deadlock            it waits, through its callers, for itself
-    │   │   ├── NotServing          nobody serves the grain now; the router tries again by itself
-    │   │   └── NotAuthorized       the caller may not do this
-    │   ├── CallTimeout             its deadline passed
-    │   ├── SiloLost                the connection broke while it was under way
-    │   ├── CommitFailed            it ran, its commit was refused or its outcome is unknown
-    │   ├── ReplyForgotten          it ran before, under this key, and only that is remembered
-    │   └── RemoteError             the method raised something the caller cannot name
-    ├── StoreError
-    │   ├── StoreUnavailable        the store does not answer, or cannot write; try again later
-    │   └── DataLoss                the store lacks what it had acknowledged; a person must look
-    ├── Superseded                  another owner has taken over; what was sent changed nothing
-    ├── ClusterError
-    │   ├── NoSilo                  no silo can be reached
-    │   ├── IncompatibleSilo        the other side speaks another version, cluster or secret
-    │   └── DeclaredDead            the others have declared this silo dead; it must stop
-    └── DurumBug                    our own mistake; please report it
+DurumError
+├── ConfigError                 change a setting, then start again
+├── CallError                   a call ended without a value; did_run says whether it ran
+│   ├── Rejected                it did not run
+│   │   ├── Overloaded          slow down
+│   │   ├── NoSuchKind          no active silo hosts the kind
+│   │   ├── NoSuchMethod        the kind has no such public method
+│   │   ├── ArgumentError       an argument has the wrong type, or is too large
+│   │   ├── ShuttingDown        the client or silo it was given to is closing
+│   │   ├── Deadlock            it waits, through its callers, for itself
+│   │   ├── NotServing          nobody serves the grain now; the router tries again by itself
+│   │   └── NotAuthorized       the caller may not do this
+│   ├── CallTimeout             its deadline passed
+│   ├── SiloLost                the connection broke while it was under way
+│   ├── CommitFailed            it ran, its commit was refused or its outcome is unknown
+│   ├── ReplyForgotten          it ran before, under this key, and only that is remembered
+│   └── RemoteError             the method raised something the caller cannot name
+├── StoreError
+│   ├── StoreUnavailable        the store does not answer, or cannot write; try again later
+│   └── DataLoss                the store lacks what it had acknowledged; a person must look
+├── Superseded                  another owner has taken over; what was sent changed nothing
+├── ClusterError
+│   ├── NoSilo                  no silo can be reached
+│   ├── IncompatibleSilo        the other side speaks another version, cluster or secret
+│   └── DeclaredDead            the others have declared this silo dead; it must stop
+└── DurumBug                    our own mistake; please report it
 """
 
 from __future__ import annotations

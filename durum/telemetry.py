@@ -46,6 +46,4 @@ class Log:
         if self._logger.isEnabledFor(level):
             merged = {**self._bound, **fields}
             text = event + "".join(f" {name}={value!r}" for name, value in merged.items())
-            self._logger.log(
-                level, text, exc_info=exc, extra={"durum": (event, merged)}
-            )
+            self._logger.log(level, text, exc_info=exc, extra={"durum": (event, merged)})
