@@ -153,11 +153,12 @@ class Cluster:
         self._tasks.start(self._keep_connected(), "keep connected")
         try:
             await self._wait_table()
-            if not self._routes.version:
-                raise self._nobody()
         except BaseException:
             await self.close()
             raise
+        if not self._routes.version:
+            await self.close()
+            raise self._nobody()
         return self
 
     async def _wait_table(self) -> None:

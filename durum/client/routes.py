@@ -78,10 +78,10 @@ class Routes:
         indexes = struct.unpack(f"<{len(table.owners) // 2}H", table.owners)
         self._owners = [None if i == _NOBODY else table.silos[i] for i in indexes] or [None]
         self._redirects = {p: r for p, r in self._redirects.items() if r[1] > table.version}
-        by_address: dict[Address | None, Link | None] = {**links}
+        known: dict[Address, Link] = dict(links)
         if self._own is not None:
-            by_address[self._own[0]] = self._own[1]
-        self.by_partition = [by_address.get(address) for address in self._owners]
+            known[self._own[0]] = self._own[1]
+        self.by_partition = [None if a is None else known.get(a) for a in self._owners]
         for partition in self._redirects:
             self.by_partition[partition] = None
         self._announce()
