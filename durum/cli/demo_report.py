@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,10 +207,11 @@ class Screen:
 
         self._console.print("\nYour turn. Put this into [bold]hello.py[/bold]:\n")
         self._console.print(Syntax(_NEXT, "python", background_color="default"))
+        durum = "durum" if shutil.which("durum") else os.path.relpath(sys.argv[0])
         self._console.print(
             "then run\n\n"
-            "    durum dev hello.py\n"
-            "    durum call Greeter bob hello Ann      [dim](in another terminal)[/dim]\n"
+            f"    {durum} dev hello.py\n"
+            f"    {durum} call Greeter bob hello Ann      [dim](in another terminal)[/dim]\n"
         )
 
 
