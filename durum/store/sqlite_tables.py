@@ -253,9 +253,9 @@ def replies(
 
 _BEFORE = """
 SELECT o.token, o.commits, g.version, g.commit_id, g.commit_version, g.commit_number
-FROM (SELECT ?1 AS partition) AS p
+FROM (SELECT ? AS partition) AS p
 LEFT JOIN owners AS o ON o.partition = p.partition
-LEFT JOIN grains AS g ON g.partition = p.partition AND g.grain = ?2
+LEFT JOIN grains AS g ON g.partition = p.partition AND g.grain = ?
 """
 _WITH_STATE = """
 INSERT INTO grains VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
