@@ -1,4 +1,4 @@
-"""The processes that a benchmark starts. Owns their cores, their first lines, their CPU time and their end."""
+"""The processes of a benchmark. Owns their cores, first lines, CPU time and end; knows no figure."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ _PR_SET_PDEATHSIG: Final = 1
 def cores() -> tuple[int, ...]:
     """The cores that this process may use; none where the system does not tell."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def places() -> Mapping[str, Sequence[int]]:
+    """Where to measure: all processes on one core, and on all."""
+    found = cores()
+    # The last core: the first ones serve more interrupts.
+    return {"one core": found[-1:], "all cores": found} if found else {"all cores": ()}
 
 
 class Process:
@@ -127,6 +134,11 @@ class Crew:
         """Start one of ours."""
         return self.start(name, sys.executable, *arguments)
 
+    def silo(self, store: str) -> Process:
+        """Start a silo with the benchmark's kinds, as in production."""
+        command = ("-m", "durum", "silo", "bench/subject.py", "--log-level", "warning")
+        return self.python("silo", *command, "--store", store)
+
     def redis(self) -> tuple[Process, int]:
         """Start a Redis or Valkey server of our own: append-only file, fsync each second.
 
@@ -144,7 +156,14 @@ class Crew:
         process = self.start(
             "redis",
             binary,
-            *("--port", str(port), "--bind", "127.0.0.1", "--dir", tempfile.mkdtemp(dir=self.folder)),
+            *(
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                tempfile.mkdtemp(dir=self.folder),
+            ),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--logfile", os.devnull, "--daemonize", "no"),
         )

@@ -7,7 +7,7 @@ is the median of the rounds' ratios. CPU time per call is the steadier second fi
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -44,6 +44,11 @@ class Contender(msgspec.Struct, frozen=True):
     others: tuple[Process, ...]
 
 
+class _Round(msgspec.Struct, frozen=True):
+    calls_per_s: float
+    cpu_us: dict[str, float]
+
+
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the result.
 
@@ -54,27 +59,39 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
         in_flight: calls under way at any time.
         calls_per_s: the median of the rounds.
         cpu_us: CPU microseconds of one call, for each process and in all.
-        ratio: to the yardstick, by calls per second.
-        cpu_ratio: to the yardstick, by CPU time; above 1 would be less than the yardstick's.
-        bar: what the ratio should reach, or None where nothing was promised.
         rounds: calls per second of each round.
+        ratio: to the yardstick, by calls per second.
+        cpu_ratio: to the yardstick, by CPU time; 1 would be as little as the yardstick needs.
+        bar: what the ratio should reach, or None where nothing was promised.
     """
 
     question: str
     contender: str
     place: str
     in_flight: int
-    calls_per_s: float
+    calls_per_s: int
     cpu_us: dict[str, float]
+    rounds: tuple[int, ...]
     ratio: float | None = None
     cpu_ratio: float | None = None
     bar: float | None = None
-    rounds: tuple[float, ...] = ()
 
+    @property
+    def short(self) -> bool:
+        """It does not reach its bar."""
+        return self.bar is not None and self.ratio is not None and self.ratio < self.bar
 
-class _Round(msgspec.Struct, frozen=True):
-    calls_per_s: float
-    cpu_us: dict[str, float]
+    def with_bar(self, bar: float | None) -> Figure:
+        """The same with what it should reach."""
+        return msgspec.structs.replace(self, bar=bar)
+
+    def beside(self, own: Sequence[_Round], first: Sequence[_Round]) -> Figure:
+        """The same with ratios to the yardstick's rounds."""
+        pairs = list(zip(own, first, strict=True))
+        rate = _median(mine.calls_per_s / its.calls_per_s for mine, its in pairs)
+        spent = all(mine.cpu_us["all"] for mine in own)
+        cpu = _median(its.cpu_us["all"] / mine.cpu_us["all"] for mine, its in pairs) if spent else 0
+        return msgspec.structs.replace(self, ratio=round(rate, 3), cpu_ratio=round(cpu, 3))
 
 
 def compare(
@@ -83,7 +100,6 @@ def compare(
     contenders: Sequence[Contender],
     levels: Sequence[int],
     effort: Effort,
-    bar: Callable[[str, int], float | None],
 ) -> Iterator[Figure]:
     """Measure all contenders at all levels. The first one is the yardstick of the others.
 
@@ -93,7 +109,6 @@ def compare(
         contenders: who.
         levels: numbers of calls in flight.
         effort: how long.
-        bar: what a contender should reach at a level.
     """
     for level in levels:
         for each in contenders:
@@ -101,8 +116,8 @@ def compare(
         rounds = [[_play(each, level, effort) for each in contenders] for _ in range(effort.rounds)]
         for index, each in enumerate(contenders):
             own = [one[index] for one in rounds]
-            first = [one[0] for one in rounds] if index else None
-            yield _figure(question, place, each.name, level, own, first, bar(each.name, level))
+            figure = Figure(question, each.name, place, level, *_medians(own))
+            yield figure if index == 0 else figure.beside(own, [one[0] for one in rounds])
 
 
 def _play(contender: Contender, in_flight: int, effort: Effort) -> _Round:
@@ -118,34 +133,11 @@ def _play(contender: Contender, in_flight: int, effort: Effort) -> _Round:
     return _Round(played.calls / played.seconds, cpu_us)
 
 
-def _figure(
-    question: str,
-    place: str,
-    name: str,
-    level: int,
-    own: Sequence[_Round],
-    first: Sequence[_Round] | None,
-    bar: float | None,
-) -> Figure:
-    ratio = cpu_ratio = None
-    if first is not None:
-        pairs = list(zip(own, first, strict=True))
-        ratio = round(_median(mine.calls_per_s / its.calls_per_s for mine, its in pairs), 3)
-        if own[0].cpu_us["all"]:
-            cpu_ratio = round(_median(its.cpu_us["all"] / o.cpu_us["all"] for o, its in pairs), 3)
-    return Figure(
-        question,
-        name,
-        place,
-        level,
-        round(_median(one.calls_per_s for one in own)),
-        {name: round(_median(one.cpu_us[name] for one in own), 2) for name in own[0].cpu_us},
-        ratio,
-        cpu_ratio,
-        bar,
-        tuple(round(one.calls_per_s) for one in own),
-    )
+def _medians(own: Sequence[_Round]) -> tuple[int, dict[str, float], tuple[int, ...]]:
+    rates = tuple(round(one.calls_per_s) for one in own)
+    cpu_us = {name: round(_median(one.cpu_us[name] for one in own), 2) for name in own[0].cpu_us}
+    return round(statistics.median(rates)), cpu_us, rates
 
 
-def _median(values: Iterator[float]) -> float:
+def _median(values: Iterable[float]) -> float:
     return statistics.median(values)

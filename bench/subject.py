@@ -2,7 +2,7 @@
 
 The silo is `durum silo bench/subject.py`, as in production.
 
-    python -m bench.subject ADDRESS CLUSTER Ping|Counter [held]    calls, as told on standard input
+    python -m bench.subject ADDRESS Ping|Counter [held]    calls, as told on standard input
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ class Counter(durum.Actor):
 KINDS: Final[dict[str, type[Ping] | type[Counter]]] = {"Ping": Ping, "Counter": Counter}
 
 
-async def play(address: str, cluster_name: str, kind_name: str, *, held: bool) -> None:
+async def play(address: str, kind_name: str, *, held: bool) -> None:
     """Make calls as told.
 
     Args:
         address: the silo's.
-        cluster_name: its cluster.
         kind_name: of KINDS.
         held: keep one reference for each key, instead of making one for each call.
     """
     kind = KINDS[kind_name]
-    async with durum.connect(address, cluster=cluster_name) as cluster:
+    async with durum.connect(address) as cluster:
         references = {key: cluster.actor(kind, key) for key in load.KEYS}
         if held:
             await load.obey(lambda key: references[key].add(1))
@@ -56,4 +55,4 @@ async def play(address: str, cluster_name: str, kind_name: str, *, held: bool) -
 
 
 if __name__ == "__main__":
-    load.run(play(sys.argv[1], sys.argv[2], sys.argv[3], held="held" in sys.argv))
+    load.run(play(sys.argv[1], sys.argv[2], held="held" in sys.argv))

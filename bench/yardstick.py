@@ -280,7 +280,20 @@ async def fenced_writes(port: int) -> Pipe:
     answers = [pipe.send(("SCRIPT", "LOAD", script.text))]
     answers += [
         pipe.send(
-            ("HSET", keys.prefix(each) + "own", "m", "mark", "s", "silo", "e", 1, "t", TOKEN, "c", 0)
+            (
+                "HSET",
+                keys.prefix(each) + "own",
+                "m",
+                "mark",
+                "s",
+                "silo",
+                "e",
+                1,
+                "t",
+                TOKEN,
+                "c",
+                0,
+            )
         )
         for each in range(PARTITIONS)
     ]
@@ -306,11 +319,11 @@ async def fenced_writes(port: int) -> Pipe:
             encode(CounterState(counter.total)),
         )
         reply = await pipe.send(command)
-        if type(reply) is not list:
+        if type(reply) is not int or reply <= 0:
             raise RuntimeError(f"the commit was refused: {reply!r}")
-        counter.version = reply[0]
+        counter.version = version + 1
 
-    Counter.save = save  # type: ignore[method-assign, assignment]
+    Counter.save = save
     return pipe
 
 

@@ -1,0 +1,47 @@
+"""Runs the benchmarks: one JSON line for each figure on standard output, one for people on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from bench import calls, durable, report
+from bench.processes import ROOT
+from bench.rounds import FULL, QUICK, Effort, Figure
+
+QUESTIONS: Final[dict[str, Callable[[Effort], Iterator[Figure]]]] = {
+    "calls": calls.figures,
+    "durable": durable.figures,
+}
+
+
+def main() -> int:
+    """Measure what was asked for.
+
+    Returns:
+        1 with --check where a figure is below its bar, else 0.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("question", nargs="*", help=f"{', '.join(QUESTIONS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of five")
+    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
+    given = parser.parse_args()
+    if unknown := [each for each in given.question if each not in QUESTIONS]:
+        parser.error(f"no question {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
+    effort = QUICK if given.quick else FULL
+    found: list[Figure] = []
+    for name in given.question or QUESTIONS:
+        for figure in QUESTIONS[name](effort):
+            found.append(figure)
+            print(report.as_json(figure), flush=True)
+            print(report.as_text(figure), file=sys.stderr, flush=True)
+    if given.write:
+        (ROOT / "bench" / "RESULTS.md").write_text(report.results(found, effort), encoding="utf-8")
+    return int(given.check and any(figure.short for figure in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
