@@ -114,6 +114,7 @@ class Cluster:
         self._strangers: dict[Address, errors.IncompatibleSilo] = {}
         self._decided = asyncio.Event()
         self._wake = asyncio.Event()
+        self._keeping: asyncio.Task[object] | None = None
 
     def actor(self, kind: type[A], key: str) -> A:
         """Refer to an actor. No I/O: it need not exist, and is never created by hand.
@@ -150,7 +151,7 @@ class Cluster:
         """
         await self._tasks.open()
         self._tasks.start(self._router.sweep(), "sweep")
-        self._tasks.start(self._keep_connected(), "keep connected")
+        self._keeping = self._tasks.start(self._keep_connected(), "keep connected")
         try:
             await self._wait_table()
         except BaseException:
@@ -176,6 +177,8 @@ class Cluster:
             within_s: how long what was sent may take to leave.
         """
         self._router.close()
+        if self._keeping is not None:
+            self._keeping.cancel()  # else it would replace the links that are closed now
         await self._links.close(within_s)
         await self._tasks.close()
         await self._links.close(0.0)
