@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 PATIENCE_S = 40
 ROOT = Path(__file__).parents[2]
+_logs = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def talking(
 @contextmanager
 def serving(home: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Run a silo (`dev hello.py`, `silo hello.py ...`) until the block ends, or it does."""
-    log = home / f"log-{len(list(home.glob('log-*')))}"
+    log = home / f"log-{next(_logs)}"
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "durum", *words],

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
+from typing import Any
 
 import durum
 from durum import Actor, read_only
+
+
+class Broke(Exception):
+    """An exception of a user's, with more to it than a text."""
+
+    def __init__(self, who: str, missing: int) -> None:
+        super().__init__(f"{who} lacks {missing}")
+        self.who = who
+        self.missing = missing
 
 
 class Counter(Actor):
@@ -26,6 +38,29 @@ class Counter(Actor):
         await asyncio.sleep(seconds)
         return self.value
 
+    async def linger(self, mark: str) -> None:
+        """Stay until cancelled, and tell by files named after `mark` when that began and ended."""
+        self.value += 1
+        Path(f"{mark}-began").touch()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Path(f"{mark}-ended").touch()
+
+    async def hold_loop(self, until: str) -> int:
+        """Hold the whole event loop until there is a file of that name, as no actor should."""
+        self.value += 1
+        Path(f"{until}-began").touch()
+        while not Path(until).exists():
+            time.sleep(0.01)
+        return self.value
+
+    async def spend(self, amount: int) -> None:
+        """Change the state, then find that it cannot be."""
+        self.value -= amount
+        if self.value < 0:
+            raise Broke(self.key, -self.value)
+
     async def pass_on(self, to: str, amount: int, key: str) -> int:
         """Add here and, through a call with a key, at another counter."""
 
@@ -35,8 +70,88 @@ class Counter(Actor):
         return self.value
 
 
+class Node(Actor):
+    """One of several that call each other."""
+
+    visits: int = 0
+
+    @read_only
+    async def seen(self) -> int:
+        return self.visits
+
+    async def walk(self, path: list[str]) -> list[str]:
+        """Go on to the first of the path; return who was visited, and how often by then."""
+        trail = await self.actor(Node, path[0]).walk(path[1:]) if path else []
+        self.visits += 1
+        return [f"{self.key} {self.visits}", *trail]
+
+    async def walk_changed(self, path: list[str]) -> list[str]:
+        """As `walk`, with something uncommitted meanwhile."""
+        self.visits += 1
+        return await self.actor(Node, path[0]).walk(path[1:])
+
+    async def fail_at(self, path: list[str]) -> None:
+        """Let the last of the path fail."""
+        self.visits += 1
+        if not path:
+            raise Broke(self.key, 7)
+        await self.actor(Node, path[0]).fail_at(path[1:])
+
+    async def linger_at(self, key: str, mark: str) -> None:
+        """Wait for a counter that lingers."""
+        self.visits += 1
+        await self.actor(Counter, key).linger(mark)
+
+
+class Strict(Actor, reentrancy="never"):
+    """Lets no call in while it waits for its own."""
+
+    async def walk(self, path: list[str]) -> int:
+        return 1 + (await self.actor(Strict, path[0]).walk(path[1:]) if path else 0)
+
+
+class Slow(Actor):
+    """Serves fifty calls a second."""
+
+    served: int = 0
+
+    async def work(self) -> int:
+        await asyncio.sleep(0.02)
+        self.served += 1
+        return self.served
+
+
 class Echo(Actor):
     """Nothing durable: costs no store access."""
 
     async def same(self, text: str) -> str:
         return text
+
+    async def length(self, text: str) -> int:
+        return len(text)
+
+    async def repeated(self, text: str, times: int) -> str:
+        return text * times
+
+    async def anything(self, value: Any) -> Any:
+        return value
+
+
+class Guarded(Actor):
+    """Has everything that no stranger may reach."""
+
+    secret: str = "a field"
+    calls: int = 0
+
+    async def on_activate(self) -> None:
+        self._woken = True
+
+    async def _hidden(self) -> str:
+        return "hidden"
+
+    async def __spell__(self) -> str:
+        return "spell"
+
+    async def shown(self) -> int:
+        self.calls += 1
+        return self.calls
