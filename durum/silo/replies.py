@@ -52,7 +52,9 @@ def digest_key(key: str) -> bytes:
 
 def digest_call(method: str, args: bytes) -> bytes:
     """Eight bytes that tell one call from another under the same key."""
-    return blake2b(args, digest_size=8, key=method.encode()[:64], person=b"durum.call").digest()
+    digest = blake2b(method.encode() + b"\0", digest_size=8, person=b"durum.call")
+    digest.update(args)
+    return digest.digest()
 
 
 class RememberedReplies:

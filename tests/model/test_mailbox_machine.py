@@ -63,16 +63,17 @@ class MailboxMachine(RuleBasedStateMachine):
         self._admit(self._new(read_only=read_only))
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), read_only=st.booleans())
-    def call_back(self, data: st.DataObject, read_only: bool) -> None:
+    @rule(data=st.data(), calls=st.lists(st.booleans(), min_size=1, max_size=3))
+    def call_back(self, data: st.DataObject, calls: list[bool]) -> None:
         outer = data.draw(st.sampled_from(list(self.running.values())))
-        self._admit(self._new(read_only=read_only, outer=outer))
+        for read_only in calls:
+            self._admit(self._new(read_only=read_only, outer=outer))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def change_a_field(self, data: st.DataObject) -> None:
         turn = data.draw(st.sampled_from(list(self.running.values())))
-        turn.dirty = not turn.read_only
+        turn.dirty = not turn.read_only and not turn.dirty
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -142,6 +143,6 @@ class MailboxMachine(RuleBasedStateMachine):
 
 
 MailboxMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None, derandomize=True
+    max_examples=250, stateful_step_count=30, deadline=None, derandomize=True
 )
 TestMailbox = MailboxMachine.TestCase
