@@ -68,6 +68,7 @@ class Ownership:
         self._unwanted_since = math.inf
         self._pruned: dict[SiloId, None] = {}
         self._asked: dict[int, SiloId] = {}
+        self._taking: frozenset[int] = frozenset()
         self._suspect: dict[int, None] = {}
         self._soon = asyncio.Event()
         self._empty = asyncio.Event()
@@ -233,11 +234,15 @@ class Ownership:
         ]
         # Until there is an answer; the outcome may stay unknown.
         self._records.doubt(wish.partition for wish in wishes)
-        records = await answered(
-            self._ports.store.take(self._ports.mark, wishes),
-            self._config.lease.store_timeout_s,
-            "take partitions",
-        )
+        self._taking = frozenset(wish.partition for wish in wishes)
+        try:
+            records = await answered(
+                self._ports.store.take(self._ports.mark, wishes),
+                self._config.lease.store_timeout_s,
+                "take partitions",
+            )
+        finally:
+            self._taking = frozenset()
         taken = 0
         for wish, record, (_, serve_from) in zip(wishes, records, takes, strict=True):
             self._records.learn(record)
@@ -303,22 +308,43 @@ class Ownership:
             self._tasks.create_task(self._oblige(connection, request), name="hand over")
 
     async def _oblige(self, connection: Connection, request: HandOver) -> None:
-        if not await self._view_of(request.version):
-            self._releases.answer(connection, request.id, ())
-            return
         asked = [p for p in request.partitions if 0 <= p < self._ports.partitions]
-        self._releases.begin(
-            p for p in asked if self._holdings.get(p) and self._wanted[p] != self._me
-        )
+        try:
+            if await self._view_of(request.version):
+                unwanted = [p for p in asked if self._wanted[p] != self._me]
+                self._releases.begin(unwanted)
+                await self._disown(unwanted)
+        except errors.StoreUnavailable as exc:
+            _log.debug("hand-over not complete", silo=self._me, error=str(exc))
         self._releases.answer(connection, request.id, asked)
+
+    async def _disown(self, partitions: Sequence[int]) -> None:
+        """Release what the store says is ours and we know nothing of: a take that landed after it was
+        given up. Nobody else would ever take it, since we live.
+        """
+        strays = [
+            p
+            for p in partitions
+            if not (self._holdings.get(p) or self._releases.going(p) or p in self._taking)
+        ]
+        if not strays:
+            return
+        await self._read_records()
+        for partition in strays:
+            record = self._records.known[partition]
+            # Once more, after the wait: one that is being taken will be held when the answer comes.
+            if (
+                record is not None
+                and record.silo == self._me
+                and self._holdings.get(partition) is None
+                and partition not in self._taking
+            ):
+                self._releases.disown(record)
 
     async def _view_of(self, version: int) -> bool:
         """Whether the newest view is at least that one, after a look at the table where it is not."""
         if self._table.view.version < version:
-            try:
-                await self._table.read()
-            except errors.StoreUnavailable:
-                return False
+            await self._table.read()
         return self._table.view.version >= version
 
     def _on_release(self, record: Owner) -> None:

@@ -127,6 +127,13 @@ class Releases:
             )
             self._tasks.create_task(self._drain(partition), name=f"drain {partition}")
 
+    def disown(self, record: Owner) -> None:
+        """Release what was never held: nothing has run under it."""
+        if record.partition not in self._going:
+            self._let_go(record.partition, record.token)
+            self._drained[record.partition] = None
+            self._soon.set()
+
     def answer(self, connection: Connection, request_id: int, partitions: Iterable[int]) -> None:
         """Answer a request as the partitions that it waits for become free."""
         request = _Request(connection, request_id, {p for p in partitions if p in self._going})
@@ -134,6 +141,11 @@ class Releases:
             self._requests.append(request)
         else:
             connection.send(Released(request_id, ()))
+
+    def _let_go(self, partition: int, seen: Token) -> None:
+        self._going[partition] = Take(
+            partition=partition, seen=seen, token=self._ports.entropy.token(), silo=None
+        )
 
     async def _drain(self, partition: int) -> None:
         within_s = self._ports.config.limits.drain_timeout_s

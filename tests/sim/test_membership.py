@@ -15,7 +15,7 @@ from durum.silo import votes
 from durum.silo.detector import Detector
 from durum.testing.links import Cut
 from durum.testing.run import run
-from durum.views import SiloRow, Status
+from durum.views import SiloRow, Status, Suspicion
 from tests.support.silos import PARTITIONS, SimSilo, World
 
 SEEDS = range(4)
@@ -450,7 +450,9 @@ def test_a_row_declared_dead_by_hand_stops_its_silo() -> None:
         victim, other = await world.cluster("a", "b")
         await other.membership.change(
             lambda view: (
-                votes.condemned(view.by_id[victim.me], 0.0, "by hand", gone=False),
+                votes.condemned(
+                    view.by_id[victim.me], other.table.store_time(), "by hand", gone=False
+                ),
                 view.by_id[victim.me],
             )
         )
@@ -466,7 +468,7 @@ def test_suspicions_are_withdrawn_when_the_suspect_answers_again() -> None:
 
     async def scenario(world: World) -> None:
         members = await world.cluster("a", "b", "c")
-        doubt = votes.Suspicion(by=members[1].me, at=members[1].table.store_time())
+        doubt = Suspicion(by=members[1].me, at=members[1].table.store_time())
 
         def suspect(view: Any) -> tuple[SiloRow, SiloRow]:
             row = view.by_id[members[0].me]

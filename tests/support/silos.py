@@ -67,11 +67,10 @@ class World:
         self.network: Final = SimNetwork(self.loop)
         self.silos: Final[dict[str, SimSilo]] = {}
         self.acked: Final = [0] * PARTITIONS
-        self.unknown: Final = [0] * PARTITIONS
+        self.tried: Final = [0] * PARTITIONS
         self.reads = 0
         self.views: Final[dict[int, View]] = {}
         self.store_regressed = False
-        self.fence_trusted = True
         self._lives: Final[dict[str, int]] = {}
         self._checks: asyncio.Task[None] | None = None
 
@@ -188,6 +187,21 @@ class World:
                 raise Violation(
                     f"{self.loop.time():.3f} s: {' and '.join(serving)} both serve {partition}"
                 )
+
+    def check_log(self) -> None:
+        """What the store has applied: holdings one after another, and no count lost or doubled."""
+        for partition in range(PARTITIONS):
+            commits = [one for one in self.store.log.commits if one.commit.partition == partition]
+            counts = [struct.unpack("<q", one.commit.state or b"")[0] for one in commits]
+            if counts != list(range(1, len(counts) + 1)):
+                raise Violation(f"partition {partition} counted {counts}")
+            low, high = self.acked[partition], self.tried[partition]
+            if not low <= len(counts) <= high:
+                raise Violation(f"partition {partition}: {len(counts)} of {low} to {high}")
+            holdings = list(dict.fromkeys(one.commit.token for one in commits))
+            order = [holdings.index(one.commit.token) for one in commits]
+            if order != sorted(order):
+                raise Violation(f"partition {partition}: holdings overlap: {order}")
 
     async def _check_always(self) -> None:
         while True:
@@ -400,6 +414,7 @@ class SimSilo:
                     return
             count = self._cached[partition][1] + 1
             self._commits += 1
+            self.world.tried[partition] += 1
             done = await asyncio.shield(
                 self.store.commit(
                     Commit(
@@ -418,7 +433,6 @@ class SimSilo:
         except (errors.StoreUnavailable, asyncio.CancelledError):
             self._cached.pop(partition, None)
             self._doubtful.add(partition)
-            self.world.unknown[partition] += 1
         else:
             self._versions[partition] = done.version
             self._cached[partition] = (holding, count)
