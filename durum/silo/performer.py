@@ -7,6 +7,7 @@ answered. A method whose code holds no await runs by hand, without a task; most 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Protocol
@@ -269,12 +270,12 @@ class Performer:
         try:
             self._services.base.copy().run(_step, turn, coro)
         except StopIteration as stop:
-            self._returned(turn, stop.value)
+            value = stop.value
         except (Exception, asyncio.CancelledError) as exc:
-            self._raised(turn, exc)
+            return self._raised(turn, exc)
         else:
             raise errors.DurumBug(f"{turn!r} waits, and its code holds no await")
-        return None
+        return self._returned(turn, value)
 
     def _start_task(self, turn: Turn, coro: Coroutine[Any, Any, None]) -> None:
         turn.begun = False
@@ -505,6 +506,11 @@ class Performer:
     def _pump(self) -> None:
         """Begin whatever may begin. A loop, not a chain of calls: a long queue must not grow the stack."""
         if self._pumping or not self._mailbox.waiting:
+            return
+        if sys.exc_info()[0] is not None:
+            # What begins while an exception is being handled would show it to its own caller, as the
+            # context of another one.
+            asyncio.get_running_loop().call_soon(self._pump)
             return
         self._pumping = True
         try:
