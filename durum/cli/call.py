@@ -90,7 +90,9 @@ def command(
         )
     except errors.ClusterError:
         raise
-    except Exception as exc:  # noqa: BLE001 - the method's own, of any type
+    except Exception as exc:
+        if not isinstance(exc, errors.DurumError) and not hasattr(exc, "__notes__"):
+            raise  # nobody sent it: a mistake in this process, which needs its traceback
         _show_failure(exc, as_json=as_json)
         return exits.FAILED
     shown = values.as_json(result).decode()

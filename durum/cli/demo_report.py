@@ -207,7 +207,11 @@ class Screen:
 
         self._console.print("\nYour turn. Put this into [bold]hello.py[/bold]:\n")
         self._console.print(Syntax(_NEXT, "python", background_color="default"))
-        durum = "durum" if shutil.which("durum") else min(os.path.relpath(sys.argv[0]), sys.argv[0], key=len)
+        durum = (
+            "durum"
+            if shutil.which("durum")
+            else min(os.path.relpath(sys.argv[0]), sys.argv[0], key=len)
+        )
         self._console.print(
             "then run\n\n"
             f"    {durum} dev hello.py\n"

@@ -52,7 +52,17 @@ def command(
         create=True,
         config=SiloConfig(check_read_only=True),
     )
-    loops.run(hosting.host(silo))
+    loops.run(hosting.host(silo, hint=_hint(silo)))
+
+
+def _hint(silo: Silo) -> str:
+    """What to type in the other terminal, for a kind that is really there."""
+    kind = next((kind for kind in silo.kinds.values() if kind.methods), None)
+    if kind is None:
+        return f"{next(iter(silo.kinds))} has no public methods yet."
+    method = next(iter(kind.methods.values()))
+    needed = "".join(f" {each.name.upper()}" for each in method.parameters if each.required)
+    return f"Ready. Call it from another terminal: durum call {kind.name} some-key {method.name}{needed}"
 
 
 def _free_address() -> str:

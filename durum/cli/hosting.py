@@ -17,7 +17,9 @@ from durum.store.protocol import Level
 PARENT_LOOK_S: Final = 1.0
 
 
-async def host(silo: Silo, *, unsafe: Sequence[str] = (), with_parent: bool = False) -> None:
+async def host(
+    silo: Silo, *, unsafe: Sequence[str] = (), hint: str = "", with_parent: bool = False
+) -> None:
     """Run a silo until it is told to stop, or must.
 
     SIGTERM and SIGINT let it drain and hand over; a second one ends the process at once.
@@ -25,6 +27,7 @@ async def host(silo: Silo, *, unsafe: Sequence[str] = (), with_parent: bool = Fa
     Args:
         silo: not started yet.
         unsafe: settings that this command line knows to be unsafe, in words.
+        hint: for the person at the terminal, what to do next.
         with_parent: stop, as if told to, when the process that started this one is gone.
 
     Raises:
@@ -36,6 +39,8 @@ async def host(silo: Silo, *, unsafe: Sequence[str] = (), with_parent: bool = Fa
         loop.add_signal_handler(number, stop.signalled, number)
     async with silo:
         click.echo(json.dumps(describe(silo, unsafe)))
+        if hint:
+            click.echo(hint, err=True)
         watch = loop.create_task(_watch_parent(silo), name="watch parent") if with_parent else None
         try:
             await silo.run()

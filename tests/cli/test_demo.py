@@ -48,6 +48,15 @@ def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.glob("durum-demo-*")) == []
 
 
+def test_silos_stop_when_the_demo_is_killed(tmp_path: Path) -> None:
+    """kill -9 gives it no chance to clean up; processes that nobody knows of would stay for ever."""
+    env = {"TMPDIR": str(tmp_path)}
+    with commands.talking(tmp_path, "demo", "--json", env=env) as running:
+        commands.until(lambda: len(_silos(tmp_path)) == 3)
+        running.kill()
+    commands.until(lambda: not _silos(tmp_path))
+
+
 def _silos(home: Path) -> set[str]:
     """Processes that name our directory among their arguments."""
     found = set()
