@@ -10,8 +10,11 @@ harmless.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import Final
+
+import msgspec
 
 from durum import errors
 from durum.client.links import Links
@@ -44,6 +47,20 @@ _FIRST_PAUSE_S: Final = 0.005
 _LAST_PAUSE_S: Final = 0.25
 
 
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """The turn that makes a call.
+
+    Args:
+        chain: it and the turns that wait for it, outermost first.
+        request: the id that stays the same along the chain, for logs.
+        deadline: its own, by boottime; a call cannot outlast it. Infinite outside of turns.
+    """
+
+    chain: tuple[Hop, ...]
+    request: str = ""
+    deadline: float = math.inf
+
+
 class Router:
     """Calls from one process to all silos.
 
@@ -70,7 +87,13 @@ class Router:
     # The hot path ---------------------------------------------------------------------------------
 
     async def call(
-        self, target: Target, method: Method, args: bytes, options: CallOptions
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,
+        options: CallOptions,
+        *,
+        origin: Origin | None = None,
     ) -> bytes:
         """Call a grain's method.
 
@@ -79,6 +102,7 @@ class Router:
             method: which.
             args: as `method.bind` made them.
             options: deadline and idempotency key.
+            origin: the turn that makes the call, if one does.
 
         Returns:
             The encoded result.
@@ -87,22 +111,27 @@ class Router:
             CallError: it ended without a value; `did_run` says whether it ran.
             Exception: what the method itself raised.
         """
+        first: AnyMessage | Exception | None = None
         if options.timeout_s is None and not options.idempotency_key:
             links = self._routes.by_partition
             link = links[target.hash % len(links)]
             if link is not None and not link.closing:
                 call = Call(link.next_id(), target.grain, method.name, args, self._timeout_ms)
+                if origin is not None:
+                    # No timer of its own: the turn is cancelled at its deadline, and this with it.
+                    call.timeout_ms = int(1000 * (origin.deadline - self._clock.boottime()))
+                    call.chain, call.request = origin.chain, origin.request
                 try:
-                    answer = await link.request(call)
+                    first = await link.request(call)
                 except asyncio.CancelledError:
                     self._withdraw(link, call.id)
                     raise
                 except (LinkBroken, TimeoutError) as exc:
-                    return await self.deliver(target, method, args, options, first=exc)
-                if type(answer) is Reply:
-                    return answer.result
-                return await self.deliver(target, method, args, options, first=answer)
-        return await self.deliver(target, method, args, options)
+                    first = exc
+                else:
+                    if type(first) is Reply:
+                        return first.result
+        return await self.deliver(target, method, args, options, origin=origin, first=first)
 
     # Everything else ------------------------------------------------------------------------------
 
@@ -113,8 +142,7 @@ class Router:
         args: bytes,
         options: CallOptions,
         *,
-        chain: tuple[Hop, ...] = (),
-        request: str = "",
+        origin: Origin | None = None,
         first: AnyMessage | Exception | None = None,
     ) -> bytes:
         """As `call`, on the way that survives moves, lost silos and pauses.
@@ -124,12 +152,14 @@ class Router:
             method: which.
             args: as `method.bind` made them.
             options: deadline and idempotency key.
-            chain: the turns that wait for this call.
-            request: the id that stays the same along the chain.
+            origin: the turn that makes the call, if one does.
             first: how a first attempt has ended.
         """
+        now = self._clock.boottime()
         timeout_s = self._limits.call_timeout_s if options.timeout_s is None else options.timeout_s
-        delivery = _Delivery(target, options, self._clock.boottime() + timeout_s, timeout_s)
+        if origin is not None:
+            timeout_s = max(0.0, min(timeout_s, origin.deadline - now))
+        delivery = _Delivery(target, options, now + timeout_s, timeout_s)
         outcome = first
         while True:
             if outcome is not None:
@@ -152,9 +182,9 @@ class Router:
                 args,
                 max(1, int(left_s * 1000)),
                 options.idempotency_key,
-                chain,
+                () if origin is None else origin.chain,
                 delivery.hops,
-                request,
+                "" if origin is None else origin.request,
             )
             outcome = await self._attempt(link, call, left_s)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from durum import errors
+from durum.client.router import Origin
 from durum.errors import DidRun
 from durum.grains.context import TurnContext
 from durum.grains.kind import Method
@@ -53,19 +54,19 @@ class ActivationHost:
         self, target: Target, method: Method, args: bytes, options: CallOptions
     ) -> bytes:
         """Call another grain as part of the running turn's chain, within its deadline."""
-        services = self._services
+        router = self._services.router
         turn = CURRENT.get()
         if turn is None or turn.over:
             # A call that a hook makes must not come back: nothing runs here before the hook's end.
-            chain = (Hop(self._grain, HOOK_TURN),) if _in_hook() else ()
-            return await services.router.deliver(target, method, args, options, chain=chain)
-        left_s = turn.deadline - services.clock.boottime()
-        if options.timeout_s is None or options.timeout_s > left_s:
-            options = CallOptions(max(0.0, left_s), options.idempotency_key)
-        request = turn.call.request or _request_of(turn)
-        return await services.router.deliver(
-            target, method, args, options, chain=turn.hops(), request=request
-        )
+            origin = Origin((Hop(self._grain, HOOK_TURN),)) if _in_hook() else None
+            if origin is None:
+                return await router.call(target, method, args, options)
+            return await router.deliver(target, method, args, options, origin=origin)
+        call = turn.call
+        if not call.request:
+            call.request = _request_of(turn)
+        origin = Origin(turn.hops(), call.request, turn.deadline)
+        return await router.call(target, method, args, options, origin=origin)
 
     async def save(self) -> None:
         """Commit what the running turn has so far.

@@ -26,7 +26,10 @@ async def test_watchdog_logs_the_stack_of_code_that_holds_the_loop(
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            reported.set()
+            if (
+                "hold_the_loop" in record.getMessage()
+            ):  # a slow machine may hold the loop elsewhere too
+                reported.set()
 
     listener = Listener()
     logging.getLogger("durum.watchdog").addHandler(listener)
