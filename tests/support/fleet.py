@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import signal
+import sqlite3
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,15 @@ async def until(holds: Callable[[], Awaitable[T]], what: str = "it") -> T:
                 break
         return answer
     raise AssertionError(f"{what} did not come about")
+
+
+async def appears(path: Path) -> None:
+    """Wait for a file that an actor makes."""
+
+    async def exists() -> bool:
+        return path.exists()
+
+    await until(exists, f"the file {path.name}")
 
 
 class Fleet:
@@ -111,9 +121,17 @@ class Fleet:
         silo.process.kill()
         await self.ended(silo)
 
-    def stop(self, silo: Running) -> None:
-        """SIGSTOP: it keeps its connections and does nothing."""
+    async def stop(self, silo: Running) -> None:
+        """SIGSTOP: it keeps its connections and does nothing.
+
+        Not within a write to an SQLite file: it would keep the file's lock, and all others would have to
+        wait until it goes on or is killed. That is a property of SQLite, not what these tests are about.
+        """
         silo.process.send_signal(signal.SIGSTOP)
+        while not await asyncio.to_thread(_is_writable, self.store):
+            self.cont(silo)
+            await asyncio.sleep(0.05)
+            silo.process.send_signal(signal.SIGSTOP)
 
     def cont(self, silo: Running) -> None:
         """SIGCONT."""
@@ -203,6 +221,20 @@ class Fleet:
         if error is not None:
             print(self.log()[-20_000:])  # shown by pytest beside the failure
         self.close()
+
+
+def _is_writable(store: str) -> bool:
+    """Whether nobody holds the write lock of an SQLite file for long. Elsewhere there is none."""
+    path = store.removeprefix("sqlite:///")
+    if path == store:
+        return True
+    with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        database.execute("ROLLBACK")
+        return True
 
 
 def owner_of(cluster: Cluster, kind: type[Actor], key: str) -> Address | None:
