@@ -190,6 +190,11 @@ def reference(caller: Caller, cls: type[T], key: str) -> T:
     return cast("T", made)  # it answers to exactly the methods that T declares
 
 
+def caller_of(ref: Reference) -> Caller:
+    """Who carries the calls of a reference."""
+    return ref._durum_caller  # noqa: SLF001 - ours
+
+
 def options(
     ref: T, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None
 ) -> T:

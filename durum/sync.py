@@ -1,0 +1,451 @@
+"""A cluster for code without async: scripts, notebooks, threads. Owns the thread that the calls run on; what
+a call is, the asynchronous client knows.
+
+    with durum.sync.connect("127.0.0.1:7600") as cluster:
+        alice = cluster.actor(Account, "alice")
+        print(cluster.call(alice.deposit, Decimal(10)))
+
+It works where an event loop is running already, as in a notebook: the calls run on a loop of their own. There
+`await alice.deposit(Decimal(10))` works too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
+
+from durum import errors
+from durum.client import client
+from durum.config import Limits
+from durum.grains.actor import Actor
+from durum.grains.kind import Method
+from durum.grains.reference import CallOptions, Reference, Target, caller_of, reference
+from durum.ids import Address
+
+__all__ = ["Cluster", "connect"]
+
+A = TypeVar("A", bound=Actor)
+I = TypeVar("I")  # noqa: E741 - an item
+P = ParamSpec("P")
+T = TypeVar("T")
+
+IN_FLIGHT: Final = 256
+"""How many calls of one `gather` or `map` are under way at once."""
+_CLOSE_S: Final = 3.0
+
+
+def connect(
+    target: str | Sequence[str],
+    *,
+    cluster: str = "default",
+    secret: str | bytes | Sequence[str | bytes] | None = None,
+    connect_timeout_s: float = 10.0,
+    limits: Limits | None = None,
+) -> Cluster:
+    """Connect to a cluster, and wait until that is done.
+
+    The connection ends with its `with` block, by `close`, when nobody refers to it any more, or with the
+    process. Any number of threads may share it.
+
+    Args:
+        target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
+        cluster: the cluster's name.
+        secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        connect_timeout_s: how long to try before NoSilo.
+        limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
+
+    Raises:
+        ConfigError: the target is neither an address nor a URL.
+        NoSilo: no silo answered in time; the message lists what was tried.
+        IncompatibleSilo: all that answered are of another cluster, version or secret.
+    """
+    made = client.connect(
+        target,
+        cluster=cluster,
+        secret=secret,
+        connect_timeout_s=connect_timeout_s,
+        limits=limits,
+    )
+    return Cluster(_Thread(made))
+
+
+class Cluster:
+    """A cluster, as code without async sees it. Made by `connect`.
+
+    Args:
+        thread: where its calls run.
+    """
+
+    def __init__(self, thread: _Thread) -> None:
+        self._thread = thread
+        self._bridge = _Bridge(thread, self)
+        # Also at the process's end: silos should hear a goodbye, not a broken connection.
+        self._end = weakref.finalize(self, thread.close)
+
+    def actor(self, kind: type[A], key: str) -> A:
+        """Refer to an actor. No I/O: it need not exist, and is never created by hand.
+
+        Args:
+            kind: its class.
+            key: any text of 1 to 1024 bytes.
+
+        Returns:
+            A proxy with the actor's public methods, typed as the actor. Give them to `call`.
+
+        Raises:
+            ArgumentError: the key is empty, too long, or not text.
+        """
+        return reference(self._bridge, kind, key)
+
+    @property
+    def silos(self) -> Sequence[Address]:
+        """Addresses of the active silos, as told last."""
+        return self._thread.cluster.silos
+
+    def call(
+        self, method: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call an actor's method, and wait for its result.
+
+        Ctrl-C while it waits cancels the call: it is dropped where it waits, and rolled back where it runs.
+
+        Args:
+            method: of a reference, as in `cluster.call(alice.deposit, Decimal(10))`; options go onto the
+                reference: `cluster.call(durum.options(alice, timeout=5).deposit, Decimal(10))`. Any other
+                `async def` is run too, on the connection's own loop; it may call many actors.
+            args, kwargs: the method's.
+
+        Raises:
+            CallError: it ended without a value; `did_run` says whether it ran.
+            Exception: what the method itself raised.
+        """
+        self._check_method(method)
+        return self._run(method(*args, **kwargs))
+
+    @overload
+    def gather(
+        self,
+        calls: Iterable[Coroutine[Any, Any, T]],
+        *,
+        in_flight: int = IN_FLIGHT,
+        return_exceptions: Literal[False] = False,
+    ) -> list[T]: ...
+
+    @overload
+    def gather(
+        self,
+        calls: Iterable[Coroutine[Any, Any, T]],
+        *,
+        in_flight: int = IN_FLIGHT,
+        return_exceptions: Literal[True],
+    ) -> list[T | Exception]: ...
+
+    def gather(
+        self,
+        calls: Iterable[Coroutine[Any, Any, T]],
+        *,
+        in_flight: int = IN_FLIGHT,
+        return_exceptions: bool = False,
+    ) -> list[T] | list[T | Exception]:
+        """Make many calls at once, and wait for all results.
+
+            cluster.gather([cluster.actor(Account, name).deposit(Decimal(1)) for name in names])
+
+        Args:
+            calls: of references, not awaited.
+            in_flight: how many may be under way at once.
+            return_exceptions: put exceptions where results would be. Otherwise the first one cancels
+                what is under way, keeps the rest from starting, and is raised.
+
+        Returns:
+            The results, in the order of the calls.
+
+        Raises:
+            CallError: a call ended without a value.
+            Exception: what a method itself raised.
+        """
+        waiting = list(calls)
+        try:
+            self._thread.check()
+            for each in waiting:
+                _check_call(each)
+        except errors.Rejected:
+            _put_away(waiting)
+            raise
+        if not return_exceptions:
+            return self._run(_gather(waiting, in_flight))
+        return self._run(_gather([_outcome(each) for each in waiting], in_flight, waiting))
+
+    def map(
+        self,
+        call: Callable[[I], Coroutine[Any, Any, T]],
+        items: Iterable[I],
+        *,
+        in_flight: int = IN_FLIGHT,
+    ) -> Iterator[T]:
+        """Make a call for each item, and yield the results in the items' order, as they come.
+
+            for balance in cluster.map(lambda name: cluster.actor(Account, name).get_balance(), names):
+                ...
+
+        Items are drawn as they are needed, so there may be any number of them. Leaving the loop early
+        cancels what is under way.
+
+        Args:
+            call: makes the call for an item.
+            items: whatever it takes.
+            in_flight: how many may be under way at once, and how far the results may be ahead.
+
+        Raises:
+            CallError: a call ended without a value.
+            Exception: what a method itself raised.
+        """
+        self._thread.check()
+        under_way: deque[concurrent.futures.Future[T]] = deque()
+        try:
+            for item in items:
+                made = call(item)
+                _check_call(made)
+                under_way.append(self._thread.start(made))
+                if len(under_way) >= max(1, in_flight):
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def close(self) -> None:
+        """Close the connection. Calls under way in other threads end in ShuttingDown or SiloLost."""
+        if self._thread.is_current:
+            raise errors.Rejected(_OWN_THREAD)
+        self._end()
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        future = self._thread.start(call)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C ends the waiting only; whoever pressed it means the call.
+            future.cancel()
+            raise
+
+    def _check_method(self, method: object) -> None:
+        self._thread.check()
+        if inspect.iscoroutine(method):
+            method.close()
+            raise errors.ArgumentError(
+                "call(): the method was called already; nothing was sent. Give the method and its"
+                " arguments apart: cluster.call(alice.deposit, Decimal(10))."
+            )
+        if not inspect.iscoroutinefunction(method):
+            raise errors.ArgumentError(
+                f"call(): expected an actor's method such as alice.deposit, got {method!r:.200}; nothing"
+                " was sent."
+            )
+        owner = getattr(method, "__self__", None)
+        if isinstance(owner, Reference) and caller_of(owner) is not self._bridge:
+            raise errors.ArgumentError(
+                f"call(): {owner!r} belongs to another connection; nothing was sent. Take it from this"
+                " one: cluster.actor(Kind, key)."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<sync {self._thread!r}>"
+
+
+class _Bridge:
+    """The Caller of a connection's references: brings a call from any loop to the connection's own."""
+
+    def __init__(self, thread: _Thread, cluster: Cluster) -> None:
+        self._thread = thread
+        # References keep the connection alive: a notebook may hold nothing else of it.
+        self._cluster = cluster
+
+    async def call(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> bytes:
+        calling = self._thread.cluster.router.call(target, method, args, options)
+        if self._thread.is_current:
+            return await calling
+        return await asyncio.wrap_future(self._thread.start(calling))
+
+
+class _Thread:
+    """A thread with an event loop, on which one asynchronous client lives.
+
+    Args:
+        cluster: the client, not opened yet.
+
+    Raises:
+        ClusterError, ConfigError: it cannot connect.
+    """
+
+    def __init__(self, cluster: client.Cluster) -> None:
+        self.cluster: Final = cluster
+        self._pid = os.getpid()
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._giving_up = threading.Event()
+        # A daemon: a script that forgets to close must not hang at its end.
+        self._thread = threading.Thread(target=self._main, name="durum.sync", daemon=True)
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on it."""
+        return threading.current_thread() is self._thread
+
+    def check(self) -> None:
+        """Refuse what cannot work from here.
+
+        Raises:
+            Rejected: waiting on the thread itself, in a forked process, or after the end.
+        """
+        if os.getpid() != self._pid:
+            raise errors.Rejected(
+                "this process was forked from the one that connected, and connections do not survive"
+                " that; the call did not run. Connect after the fork, in each process."
+            )
+        if self.is_current:
+            raise errors.Rejected(_OWN_THREAD)
+        if self._closed:
+            raise errors.ShuttingDown("the connection was closed; the call did not run.")
+
+    def start(self, call: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the loop. Cancelling the future cancels it."""
+        try:
+            self.check()
+            return asyncio.run_coroutine_threadsafe(call, self._loop)
+        except RuntimeError as exc:
+            call.close()
+            raise errors.ShuttingDown("the connection was closed; the call did not run.") from exc
+        except BaseException:
+            call.close()
+            raise
+
+    def close(self) -> None:
+        """Close the client and end the thread; wait for it a little, unless that would be for ever."""
+        if os.getpid() != self._pid:
+            return
+        self._closed = True
+        self._giving_up.set()
+        with contextlib.suppress(RuntimeError, AttributeError):  # it has ended, or never began
+            self._loop.call_soon_threadsafe(self._stop.set)
+        if not self.is_current:
+            self._thread.join(_CLOSE_S)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as exc:  # noqa: BLE001 - it is the waiting thread's
+            if not self._opened.done():
+                self._opened.set_exception(exc)
+
+    async def _live(self) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        opening = self._loop.create_task(self.cluster.open(), name="durum.sync: open")
+        stopping = self._loop.create_task(self._stop.wait(), name="durum.sync: stop")
+        try:
+            if self._giving_up.is_set():
+                return
+            await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                await opening
+                self._opened.set_result(None)
+                await stopping
+        finally:
+            opening.cancel()
+            stopping.cancel()
+            await asyncio.wait([opening])
+            await self.cluster.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"{self.cluster!r} {state}"
+
+
+_OWN_THREAD: Final = (
+    "this is the connection's own thread: waiting here for a call would stop the loop that has to make"
+    " it; the call did not run. Await the method instead: await alice.deposit(Decimal(10))."
+)
+
+
+def _check_call(call: object) -> None:
+    if not inspect.iscoroutine(call):
+        raise errors.ArgumentError(
+            f"expected calls such as alice.deposit(Decimal(10)), got {call!r:.200}; nothing was sent."
+        )
+
+
+def _put_away(calls: Iterable[object]) -> None:
+    """Close coroutines: those that never began would complain."""
+    for call in calls:
+        if inspect.iscoroutine(call):
+            call.close()
+
+
+async def _outcome(call: Coroutine[Any, Any, T]) -> T | Exception:
+    try:
+        return await call
+    except Exception as exc:  # noqa: BLE001 - asked for
+        return exc
+
+
+async def _gather(
+    calls: Sequence[Coroutine[Any, Any, T]],
+    in_flight: int,
+    inner: Sequence[Coroutine[Any, Any, Any]] = (),
+) -> list[T]:
+    """Run all, so many at a time; the first error ends them all.
+
+    Args:
+        calls: what to run.
+        in_flight: how many at a time.
+        inner: coroutines that they would await, to be put away where they never begin.
+    """
+    results: dict[int, T] = {}
+    waiting = iter(enumerate(calls))
+
+    async def work() -> None:
+        # All workers draw from one iterator: each takes the next call when it is done with one.
+        for index, call in waiting:
+            results[index] = await call
+
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for number in range(min(max(1, in_flight), len(calls))):
+                workers.create_task(work(), name=f"gather {number}")
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from None
+    finally:
+        _put_away([*calls, *inner])
+    return [results[index] for index in range(len(calls))]
