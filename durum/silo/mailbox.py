@@ -212,23 +212,21 @@ class Mailbox(Generic[T]):
         return None
 
     def _admit_nested(self, turn: T, outer: T) -> bool:
-        path = " -> ".join([*(hop.grain for hop in turn.chain), self._grain])
         if not self._chain_enters:
             raise errors.Deadlock(
-                f"{path}: the first waits for the last, which is itself; the call did not run. Allow"
-                ' it with reentrancy="chain", or call from outside the chain.'
-            )
-        if outer.uncommitted():
-            raise errors.Deadlock(
-                f"{path}: the turn that waits has uncommitted changes: save first (await self.save()),"
-                " or make the call before changing fields; the call did not run."
-            )
-        if not turn.read_only and not self._only_chain_runs(turn):
-            raise errors.Deadlock(
-                f"{path}: other @read_only turns run beside the one that waits, and this call may"
-                " change what they read; it did not run. Do not call back from a @read_only method."
+                f"{self._path(turn)}: the first waits for the last, which is itself; the call did not"
+                ' run. Allow it with reentrancy="chain", or call from outside the chain.'
             )
         queue = self._nested.get(outer.number)
+        # What is uncommitted while another turn runs inside is that one's, as a rule.
+        if queue is None and outer.uncommitted():
+            raise self._uncommitted(turn)
+        if not turn.read_only and not self._only_chain_runs(turn):
+            raise errors.Deadlock(
+                f"{self._path(turn)}: other @read_only turns run beside the one that waits, and this"
+                " call may change what they read; it did not run. Do not call back from a @read_only"
+                " method."
+            )
         if queue is None:
             queue = self._nested[outer.number] = deque()
         elif len(queue) > self._limit:
@@ -239,6 +237,21 @@ class Mailbox(Generic[T]):
             return False
         self._start(turn)
         return True
+
+    def refusal(self, turn: T) -> errors.Deadlock | None:
+        """Why a call that waited inside another turn may not run now after all, or None."""
+        if turn.outer is not None and turn.outer.uncommitted():
+            return self._uncommitted(turn)
+        return None
+
+    def _uncommitted(self, turn: T) -> errors.Deadlock:
+        return errors.Deadlock(
+            f"{self._path(turn)}: the turn that waits has uncommitted changes: save first"
+            " (await self.save()), or make the call before changing fields; the call did not run."
+        )
+
+    def _path(self, turn: T) -> str:
+        return " -> ".join([*(hop.grain for hop in turn.chain), self._grain])
 
     def _only_chain_runs(self, turn: T) -> bool:
         chain = {hop.turn for hop in turn.chain if hop.grain == self._grain}

@@ -63,6 +63,7 @@ class Membership:
         self._beat_soon = asyncio.Event()
         self._poll_soon = asyncio.Event()
         self._left = asyncio.Event()
+        self._leaving = False  # our own row is about to be dead, by our own will
         peers.on_version = self.hint
         table.listen(peers.on_view)
 
@@ -124,6 +125,8 @@ class Membership:
             raise
         if beat.status is Status.DEAD:
             self._lease.end()
+            if self._leaving:
+                return False
             await self._learn_why()
             raise self._declared_dead()
         if beat.heartbeat <= self._heartbeat:
@@ -158,6 +161,7 @@ class Membership:
         """
         leaves = status is Status.DEAD
         if leaves:
+            self._leaving = True
             self._lease.end()
 
         def decide(view: View) -> tuple[SiloRow, SiloRow] | None:
@@ -200,6 +204,8 @@ class Membership:
         self._poll_soon.clear()
         view = await self._table.read()
         if view.status_of(self._me) is Status.DEAD:
+            if self._leaving:
+                return  # `move` has not heard yet that it is done
             raise self._declared_dead()
         if self._trusts(self._table.identity):
             await self._watch.after_reading()

@@ -515,7 +515,10 @@ class Performer:
         self._pumping = True
         try:
             while (turn := self._mailbox.next()) is not None:
-                self._begin(turn, self._services.clock.boottime())
+                if turn.outer is not None and (refusal := self._mailbox.refusal(turn)) is not None:
+                    self._refuse(turn, refusal)
+                else:
+                    self._begin(turn, self._services.clock.boottime())
         finally:
             self._pumping = False
 

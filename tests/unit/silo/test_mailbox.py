@@ -197,6 +197,23 @@ def test_mailbox_refuses_to_nest_in_a_turn_with_uncommitted_changes() -> None:
     assert not mailbox.has_inside(outer)
 
 
+def test_mailbox_asks_again_before_a_turn_that_waited_inside_another() -> None:
+    """While one runs inside, its changes are its own and will be committed; the outer turn's come after."""
+    mailbox, outer = box(), writer()
+    first, second = writer(outer), writer(outer)
+    mailbox.admit(outer)
+    mailbox.admit(first)
+    outer.dirty = True
+    assert not mailbox.admit(second)
+    assert finish(mailbox, first) == [second]
+    refusal = mailbox.refusal(second)
+    assert refusal is not None
+    assert "uncommitted changes: save first" in str(refusal)
+    outer.dirty = False
+    assert mailbox.refusal(second) is None
+    assert mailbox.refusal(outer) is None
+
+
 def test_mailbox_refuses_a_call_of_its_chain_at_once_where_the_kind_says_never() -> None:
     """Such a kind's author wants the cycle to be seen, with the chain, and not to be served."""
     mailbox, outer = box(chain_enters=False), writer()
