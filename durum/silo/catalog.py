@@ -146,9 +146,13 @@ class Catalog:
 
     async def _retire(self, activation: Activation, reason: Reason, within_s: float) -> None:
         if activation.state is State.VALID:
-            await activation.deactivate(reason, within_s)
-        else:
-            await activation.wait_gone()
+            return await activation.deactivate(reason, within_s)
+        try:
+            async with asyncio.timeout(within_s):
+                return await activation.wait_gone()
+        except TimeoutError:
+            _log.warning("dropped, its hook takes too long to drain", grain=activation.grain)
+            return activation.drop()
 
     # Home of activations ----------------------------------------------------------------------------
 
