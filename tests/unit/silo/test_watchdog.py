@@ -7,8 +7,6 @@ import logging
 import threading
 import time
 
-import pytest
-
 from durum.clock import SystemClock
 from durum.silo.watchdog import Watchdog
 
@@ -17,18 +15,14 @@ def hold_the_loop(reported: threading.Event) -> None:
     assert reported.wait(10)
 
 
-async def test_watchdog_logs_the_stack_of_code_that_holds_the_loop(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_watchdog_logs_the_stack_of_code_that_holds_the_loop() -> None:
     """Without it, a blocking call in one method shows only as other grains' timeouts."""
     watchdog = Watchdog(SystemClock(), allowed_s=0.05)
     reported = threading.Event()
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if (
-                "hold_the_loop" in record.getMessage()
-            ):  # a slow machine may hold the loop elsewhere too
+            if "hold_the_loop" in record.getMessage():  # a slow machine may hold the loop elsewhere
                 reported.set()
 
     listener = Listener()
@@ -41,7 +35,6 @@ async def test_watchdog_logs_the_stack_of_code_that_holds_the_loop(
             running.cancel()
     finally:
         logging.getLogger("durum.watchdog").removeHandler(listener)
-    assert "hold_the_loop" in caplog.text
     assert watchdog.reports >= 1
 
 
