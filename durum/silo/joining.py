@@ -78,10 +78,12 @@ class Joining:
 
         Raises:
             ConfigError: another living silo has the same address.
+            IncompatibleSilo: a living silo has another secret or release.
             StoreUnavailable: the store does not answer.
             DataLoss: the table is missing or another service's.
         """
         await self._table.read()
+        await self._call_on_others()
         while True:
             for row in self._rivals(self._table.view):
                 await self._replace(row)
@@ -105,6 +107,21 @@ class Joining:
     def _rivals(self, view: View) -> list[SiloRow]:
         mine = self._row
         return [row for row in view.live if row.address == mine.address and row.silo != mine.silo]
+
+    async def _call_on_others(self) -> None:
+        """Have some of the others open their door first. Who joins where nobody understands him would
+        take the silence for their death, and vote so.
+        """
+        others = [row for row in self._table.view.active if row.address != self._row.address]
+        wait_s = self._config.probing.probe_s
+        for row in others[: self._config.probing.targets]:
+            refusal = await self._peers.refusal(row.address, wait_s)
+            # Where it does not renew, somebody else has its address by now.
+            if refusal is not None and await self._beats(row):
+                raise errors.IncompatibleSilo(
+                    f"{row.silo}, which is active, does not accept this silo: {refusal} Give all silos of"
+                    " the cluster the same secret, and releases that are neighbours."
+                ) from refusal
 
     async def _replace(self, row: SiloRow) -> None:
         """Declare another life of our address dead, unless it lives."""

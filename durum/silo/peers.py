@@ -138,6 +138,18 @@ class Peers:
         self._end(link)
         return found
 
+    async def refusal(self, address: Address, wait_s: float) -> errors.IncompatibleSilo | None:
+        """Why whoever answers at an address will have nothing to do with us; None where that is not so."""
+        try:
+            async with asyncio.timeout(wait_s):
+                link = await self._dial(address, self)
+        except errors.IncompatibleSilo as exc:
+            return exc
+        except (TimeoutError, OSError, errors.ClusterError):
+            return None
+        self._end(link)
+        return None
+
     async def hand_over(
         self, silo: SiloId, version: int, partitions: tuple[int, ...], within_s: float
     ) -> None:
