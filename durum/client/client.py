@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
 from durum import errors
 from durum.client.links import Links
@@ -25,11 +25,15 @@ from durum.wire.messages import AnyMessage
 from durum.wire.network import Network, TcpNetwork
 
 A = TypeVar("A", bound=Actor)
+Routing: TypeAlias = Literal["direct", "gateway"]
+"""How a client's calls reach actors; see `connect`."""
 
 _log = Log("durum.client")
 _KEEP: Final = 3
 """Connections kept open: one to a silo that has stopped must not be the only source of news."""
 _RETRY_S: Final = 0.25
+_SHUN_S: Final = 10.0
+"""How long a client that needs a gateway leaves an address alone that it could not reach."""
 
 
 def connect(
@@ -37,6 +41,7 @@ def connect(
     *,
     cluster: str = "default",
     secret: str | bytes | Sequence[str | bytes] | None = None,
+    routing: Routing = "direct",
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
     network: Network | None = None,
@@ -53,16 +58,26 @@ def connect(
         target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
         cluster: the cluster's name.
         secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        routing: "direct" goes straight to each actor's silo. "gateway" is for clients that can reach
+            only some silos, or none but through a load balancer: calls go to any silo that is reached,
+            which passes them on.
         connect_timeout_s: how long to try before NoSilo.
         limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
         network, clock, entropy: ports, for tests.
 
     Raises:
-        ConfigError: the target is neither an address nor a URL.
+        ConfigError: the target is neither an address nor a URL, or the routing is neither of the two.
     """
+    if routing not in get_args(Routing):
+        raise errors.ConfigError(f'routing: {routing!r} is neither "direct" nor "gateway".')
     return Cluster(
         (target,) if isinstance(target, str) else tuple(target),
-        introduction=Introduction(role="client", cluster=cluster, secrets=secrets_of(secret)),
+        introduction=Introduction(
+            role="client",
+            cluster=cluster,
+            secrets=secrets_of(secret),
+            through=routing == "gateway",
+        ),
         connect_timeout_s=connect_timeout_s,
         limits=limits or Limits(),
         network=network or TcpNetwork(),
@@ -108,9 +123,15 @@ class Cluster:
             on_close=self._lost,
         )
         self._router = Router(
-            links=self._links, routes=self._routes, clock=clock, entropy=entropy, limits=limits
+            links=self._links,
+            routes=self._routes,
+            clock=clock,
+            entropy=entropy,
+            limits=limits,
+            through=introduction.through,
         )
         self._failures: dict[str, str] = {}
+        self._failed: dict[Address, float] = {}
         self._strangers: dict[Address, errors.IncompatibleSilo] = {}
         self._decided = asyncio.Event()
         self._wake = asyncio.Event()
@@ -187,8 +208,10 @@ class Cluster:
         """Stay connected to a few silos, so that news of the others arrives whatever happens."""
         while True:
             self._wake.clear()
-            known = list(self._routes.silos) or list(self._seeds)
+            known = self._known()
             wanted = min(_KEEP, len(known))
+            if self._introduction.through and not self._links.open:
+                wanted = len(known)  # most of them may be out of reach: try all at once
             if len(self._links.open) < max(1, wanted):
                 await self._connect_some(known, max(1, wanted))
             if not self._links.open:
@@ -203,11 +226,21 @@ class Cluster:
             except TimeoutError:
                 pass
 
+    def _known(self) -> list[Address]:
+        """Where to connect. Who cannot reach all silos is left with the addresses it was given."""
+        if not self._introduction.through:
+            return list(self._routes.silos) or list(self._seeds)
+        known = list(dict.fromkeys([*self._seeds, *self._routes.silos]))
+        since = self._clock.boottime() - _SHUN_S
+        reached = [address for address in known if self._failed.get(address, since) <= since]
+        return reached if self._links.open else known
+
     async def _connect_some(self, addresses: Sequence[Address], wanted: int) -> None:
         rest = [address for address in addresses if address not in self._links.open]
         rest.sort(key=lambda _: self._entropy.fraction())
+        missing = max(0, wanted - len(self._links.open))
         async with asyncio.TaskGroup() as group:
-            for address in rest[: max(0, wanted - len(self._links.open))]:
+            for address in rest[:missing]:
                 group.create_task(self._connect_one(address), name=f"connect {address}")
 
     async def _connect_one(self, address: Address) -> None:
@@ -215,6 +248,7 @@ class Cluster:
             await self._links.get(address)
         except (OSError, errors.ClusterError) as exc:
             self._failures[address] = str(exc) or type(exc).__name__
+            self._failed[address] = self._clock.boottime()
             if isinstance(exc, errors.IncompatibleSilo):
                 self._strangers[address] = exc
             else:
@@ -222,6 +256,7 @@ class Cluster:
             _log.debug("silo not reached", address=address, error=str(exc))
         else:
             self._failures.pop(address, None)
+            self._failed.pop(address, None)
             self._strangers.pop(address, None)
 
     async def _look_up(self) -> Sequence[Address]:

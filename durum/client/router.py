@@ -10,13 +10,12 @@ harmless.
 from __future__ import annotations
 
 import asyncio
-import math
+import zlib
 from collections import deque
 from typing import Final
 
-import msgspec
-
 from durum import errors
+from durum.client.delivery import Delivery, Origin
 from durum.client.links import Links
 from durum.client.routes import Link, Routes
 from durum.clock import Clock
@@ -25,7 +24,7 @@ from durum.errors import DidRun
 from durum.grains import failure
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
-from durum.ids import Entropy
+from durum.ids import Entropy, GrainId
 from durum.telemetry import Log
 from durum.wire.connection import Connection, LinkBroken
 from durum.wire.messages import (
@@ -34,7 +33,6 @@ from durum.wire.messages import (
     Cancel,
     Failure,
     Goodbye,
-    Hop,
     Moved,
     Reply,
     Table,
@@ -47,20 +45,6 @@ _FIRST_PAUSE_S: Final = 0.005
 _LAST_PAUSE_S: Final = 0.25
 
 
-class Origin(msgspec.Struct, frozen=True, gc=False):
-    """The turn that makes a call.
-
-    Args:
-        chain: it and the turns that wait for it, outermost first.
-        request: the id that stays the same along the chain, for logs.
-        deadline: its own, by boottime; a call cannot outlast it. Infinite outside of turns.
-    """
-
-    chain: tuple[Hop, ...]
-    request: str = ""
-    deadline: float = math.inf
-
-
 class Router:
     """Calls from one process to all silos.
 
@@ -70,16 +54,25 @@ class Router:
         clock: for deadlines.
         entropy: for jitter.
         limits: see Limits.
+        through: send calls through any silo that is connected, instead of dialing the owner.
     """
 
     def __init__(
-        self, *, links: Links, routes: Routes, clock: Clock, entropy: Entropy, limits: Limits
+        self,
+        *,
+        links: Links,
+        routes: Routes,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+        through: bool = False,
     ) -> None:
         self._links = links
         self._routes = routes
         self._clock = clock
         self._entropy = entropy
         self._limits = limits
+        self._through = through
         self._timeout_ms = int(limits.call_timeout_s * 1000)
         self._timed: dict[tuple[int, int], object] = {}
         self._closed = False
@@ -159,33 +152,67 @@ class Router:
         timeout_s = self._limits.call_timeout_s if options.timeout_s is None else options.timeout_s
         if origin is not None:
             timeout_s = max(0.0, min(timeout_s, origin.deadline - now))
-        delivery = _Delivery(target, options, now + timeout_s, timeout_s)
-        outcome = first
+        delivery = Delivery(
+            grain=target.grain,
+            hash=target.hash,
+            method=method.name,
+            args=args,
+            key=options.idempotency_key,
+            origin=origin,
+            timeout_s=timeout_s,
+            deadline=now + timeout_s,
+        )
+        answer = await self._carry(delivery, first)
+        if isinstance(answer, Reply):
+            return answer.result
+        end = failure.rebuild(answer, target.kind)
+        if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
+            end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
+        raise end
+
+    async def relay(self, call: Call) -> Reply | Failure:
+        """Carry a call for a client that cannot reach its grain's owner.
+
+        Args:
+            call: as it came. Its deadline, key and chain go on with it.
+
+        Returns:
+            The owner's own answer; its id is not the call's.
+
+        Raises:
+            CallError: there is none; `did_run` says whether it ran.
+        """
+        delivery = Delivery.of(call, self._clock.boottime())
+        answer = await self._carry(delivery, None)
+        if type(answer) is Failure and answer.did_run is DidRun.NO:
+            answer.did_run = delivery.ran
+        return answer
+
+    def leads_here(self, grain: GrainId) -> bool:
+        """Whether calls to a grain stay inside this silo, as far as is known now."""
+        return self._routes.leads_here(zlib.crc32(grain.encode()))
+
+    async def _carry(
+        self, delivery: Delivery, outcome: AnyMessage | Exception | None
+    ) -> Reply | Failure:
+        """Send a call until it has an answer, or may not be sent again."""
         while True:
             if outcome is not None:
                 if type(outcome) is Reply:
-                    return outcome.result
-                self._judge(delivery, outcome)
+                    return outcome
+                end = self._judge(delivery, outcome)
+                if end is not None:
+                    return end
                 await self._pause(delivery)
             left_s = delivery.deadline - self._clock.boottime()
             if left_s <= 0 or self._closed:
-                raise self._ending(delivery)
+                raise delivery.ending(closed=self._closed)
             link = await self._route(delivery, left_s)
             if link is None:
                 outcome = None
                 continue
             left_s = delivery.deadline - self._clock.boottime()
-            call = Call(
-                link.next_id(),
-                target.grain,
-                method.name,
-                args,
-                max(1, int(left_s * 1000)),
-                options.idempotency_key,
-                () if origin is None else origin.chain,
-                delivery.hops,
-                "" if origin is None else origin.request,
-            )
+            call = delivery.call(link.next_id(), left_s)
             outcome = await self._attempt(link, call, left_s)
 
     async def _attempt(self, link: Link, call: Call, left_s: float) -> AnyMessage | Exception:
@@ -210,15 +237,17 @@ class Router:
             timer.cancel()
             del self._timed[mark]
 
-    def _judge(self, delivery: _Delivery, outcome: AnyMessage | Exception) -> None:
-        """Note what an attempt has shown, or raise where that is the end."""
+    def _judge(self, delivery: Delivery, outcome: AnyMessage | Exception) -> Failure | None:
+        """Note what an attempt has shown. The failure, where that is the end."""
         match outcome:
             case Moved():
-                self._routes.redirect(delivery.partition(self._routes), outcome)
+                self._routes.redirect(self._partition(delivery), outcome)
                 delivery.hops += 1
                 delivery.last = f"it was sent on to {outcome.owner or 'nobody'}"
             case LinkBroken():
-                self._broke(delivery, outcome)
+                lost = delivery.broke(sent=outcome.sent)
+                if lost is not None:
+                    raise lost from outcome
             case TimeoutError():
                 delivery.ran = DidRun.MAYBE
                 delivery.deadline = 0.0
@@ -226,37 +255,24 @@ class Router:
                 delivery.last = outcome.text
                 delivery.attempts += 1
             case Failure(error="CommitFailed", did_run=ran) if (
-                delivery.options.idempotency_key and ran is not DidRun.YES
+                delivery.key and ran is not DidRun.YES
             ):
                 delivery.last, delivery.ran = outcome.text, ran
                 delivery.attempts += 1
             case Failure():
-                end = failure.rebuild(outcome, delivery.target.kind)
-                if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
-                    end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
-                raise end
+                return outcome
             case _:
-                raise errors.DurumBug(f"{delivery.target.grain}: answered by {outcome!r}")
+                raise errors.DurumBug(f"{delivery.grain}: answered by {outcome!r}")
+        return None
 
-    def _broke(self, delivery: _Delivery, broken: LinkBroken) -> None:
-        if broken.sent:
-            delivery.ran = DidRun.MAYBE
-            if not delivery.options.idempotency_key:
-                raise errors.SiloLost(
-                    f"{delivery.target.grain}: the connection to its silo broke while the call was"
-                    " under way; it may have run. Look before you repeat it, or call with"
-                    " durum.options(ref, idempotency_key=...), which makes repeating safe.",
-                    DidRun.MAYBE,
-                ) from broken
-        delivery.last = "the connection to its silo broke"
-        delivery.attempts += 1
-
-    async def _route(self, delivery: _Delivery, left_s: float) -> Link | None:
+    async def _route(self, delivery: Delivery, left_s: float) -> Link | None:
         """The connection to the grain's owner, or None: look again."""
-        partition = delivery.partition(self._routes)
+        partition = self._partition(delivery)
         link = self._routes.by_partition[partition]
         if link is not None and not link.closing:
             return link
+        if self._through:
+            return await self._any_link(delivery, partition)
         address = self._routes.owner(partition)
         if address is None:
             delivery.last = (
@@ -279,12 +295,27 @@ class Router:
             self._routes.redirect(partition, Moved(0, address, -1))
             await self._pause(delivery)
             return None
-        if (
-            delivery.partition(self._routes) == partition
-            and self._routes.owner(partition) == address
-        ):
+        if self._partition(delivery) == partition and self._routes.owner(partition) == address:
             self._routes.use(partition, connection)
         return connection
+
+    async def _any_link(self, delivery: Delivery, partition: int) -> Link | None:
+        """A connection to any silo, best the owner's; that one brings the call on its way."""
+        links = [link for link in self._links.open.values() if not link.closing]
+        if not links:
+            delivery.last = "no silo can be reached"
+            delivery.attempts += 1
+            await self._pause(delivery)
+            return None
+        owner = self._routes.owner(partition)
+        # The same one each time, so that one caller's calls of one grain keep their order.
+        usual = links[partition % len(links)]
+        link = next((link for link in links if link.peer.address == owner), usual)
+        self._routes.use(partition, link)
+        return link
+
+    def _partition(self, delivery: Delivery) -> int:
+        return delivery.hash % len(self._routes.by_partition)
 
     async def _wait_table(self, left_s: float) -> None:
         try:
@@ -293,29 +324,12 @@ class Router:
         except TimeoutError:
             pass
 
-    async def _pause(self, delivery: _Delivery) -> None:
+    async def _pause(self, delivery: Delivery) -> None:
         """Wait a little longer each time, but go at once where the call was told where to go."""
         attempts = delivery.attempts + max(0, delivery.hops - self._limits.forward_hops)
         if attempts:
             longest = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts, 10))
             await self._clock.sleep(longest * (0.5 + self._entropy.fraction() / 2))
-
-    def _ending(self, delivery: _Delivery) -> errors.CallError:
-        ran = {
-            DidRun.NO: "it did not run",
-            DidRun.MAYBE: "it may have run",
-            DidRun.ROLLED_BACK: "it ran and kept nothing",
-            DidRun.YES: "it ran",
-        }[delivery.ran]
-        if self._closed:
-            closed = f"{delivery.target.grain}: the client was closed; {ran}."
-            return errors.ShuttingDown(closed, delivery.ran)
-        why = f" ({delivery.last})" if delivery.last else ""
-        return errors.CallTimeout(
-            f"{delivery.target.grain}: no answer within {delivery.timeout_s:g} s{why}; {ran}."
-            " Raise durum.options(ref, timeout=...) if the method needs longer.",
-            delivery.ran,
-        )
 
     def _withdraw(self, link: Link, call_id: int) -> None:
         link.forget(call_id)
@@ -372,27 +386,6 @@ class Router:
     def close(self) -> None:
         """Let calls that are being delivered end with their present attempt."""
         self._closed = True
-
-
-class _Delivery:
-    """How far one call has come."""
-
-    __slots__ = ("attempts", "deadline", "hops", "last", "options", "ran", "target", "timeout_s")
-
-    def __init__(
-        self, target: Target, options: CallOptions, deadline: float, timeout_s: float
-    ) -> None:
-        self.target = target
-        self.options = options
-        self.deadline = deadline
-        self.timeout_s = timeout_s
-        self.ran = DidRun.NO
-        self.attempts = 0
-        self.hops = 0
-        self.last = ""
-
-    def partition(self, routes: Routes) -> int:
-        return self.target.hash % len(routes.by_partition)
 
 
 def _expire(future: asyncio.Future[AnyMessage]) -> None:

@@ -113,6 +113,11 @@ class Routes:
         """The link that stays inside this silo, where the address is its own."""
         return self._own[1] if self._own is not None and self._own[0] == address else None
 
+    def leads_here(self, grain: int) -> bool:
+        """Whether the grain of that hash is this silo's own, by the newest table."""
+        link = self.by_partition[grain % len(self.by_partition)]
+        return self._own is not None and link is self._own[1]
+
     async def wait_change(self) -> None:
         """Return at the next new table."""
         await self._changed.wait()

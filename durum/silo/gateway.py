@@ -11,6 +11,7 @@ import asyncio
 from durum.client.router import Router
 from durum.silo.dispatcher import Dispatcher
 from durum.silo.peers import Peers
+from durum.silo.relay import Relay
 from durum.telemetry import Log
 from durum.wire.connection import Connection
 from durum.wire.messages import (
@@ -35,12 +36,24 @@ class Gateway:
         dispatcher: takes in calls.
         peers: takes in what silos say to each other.
         router: this silo's own calls.
+        relay: carries calls for clients that ask for it.
+        relay_s: how long those may take once the silo leaves.
     """
 
-    def __init__(self, *, dispatcher: Dispatcher, peers: Peers, router: Router) -> None:
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        peers: Peers,
+        router: Router,
+        relay: Relay,
+        relay_s: float,
+    ) -> None:
         self._dispatcher = dispatcher
         self._peers = peers
         self._router = router
+        self._relay = relay
+        self._relay_s = relay_s
         self._clients: dict[Connection, None] = {}
         self._silos: dict[Connection, None] = {}
         self._table: Table | None = None
@@ -61,9 +74,12 @@ class Gateway:
     def received(self, connection: Connection, message: AnyMessage) -> None:
         """Take a message that is no answer (called by the connection)."""
         if type(message) is Call:
+            if connection.peer.through and self._relay.take(connection, message):
+                return
             self._dispatcher.call(connection, message)
         elif type(message) is Cancel:
-            self._dispatcher.cancel(connection, message)
+            if not self._relay.cancel(connection, message.id):
+                self._dispatcher.cancel(connection, message)
         elif isinstance(message, Probe | HandOver | Released | Gossip):
             if connection.peer.role == "silo":
                 self._peers.received(connection, message)
@@ -92,13 +108,15 @@ class Gateway:
 
         Args:
             reason: why, for their logs.
-            within_s: what is still open then is broken.
+            within_s: what is still open then is broken; what carries other silos' calls gets the time
+                that turns get.
         """
         self._leaving = reason
         connections = [*self._clients, *self._silos]
         async with asyncio.TaskGroup() as group:
             for connection in connections:
-                group.create_task(connection.leave(reason, within_s), name="leave")
+                limit_s = max(within_s, self._relay_s) if connection.peer.through else within_s
+                group.create_task(connection.leave(reason, limit_s), name="leave")
 
     def abort(self) -> None:
         """Break all connections at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from durum import errors
-from durum.client.router import Origin
+from durum.client.delivery import Origin
 from durum.errors import DidRun
 from durum.grains.context import TurnContext
 from durum.grains.kind import Method

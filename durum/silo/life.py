@@ -34,6 +34,7 @@ from durum.silo.ownership import Ownership
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
 from durum.silo.processes import Processes
+from durum.silo.relay import Relay
 from durum.silo.services import Services
 from durum.silo.table import Table
 from durum.store.protocol import Genesis, Store
@@ -210,7 +211,11 @@ class Life:
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
         self._dispatcher.serve(self.catalog, self.ownership)
         self._gateway = Gateway(
-            dispatcher=self._dispatcher, peers=self._peers, router=self._router
+            dispatcher=self._dispatcher,
+            peers=self._peers,
+            router=self._router,
+            relay=Relay(self.id, self._router, self._tasks, config.limits),
+            relay_s=config.limits.drain_timeout_s,
         )
         self.membership = Membership(
             ports, self._table, self._peers, self._lease, self.ownership.recheck

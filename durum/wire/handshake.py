@@ -59,6 +59,7 @@ class Introduction:
         wire: lowest and highest protocol version spoken.
         insecure: listening beyond loopback without a secret is meant.
         entropy: where nonces come from.
+        through: this client cannot reach every silo, and asks to have its calls passed on.
     """
 
     role: Role
@@ -69,6 +70,7 @@ class Introduction:
     wire: tuple[int, int] = (1, WIRE_VERSION)
     insecure: bool = False
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
+    through: bool = False
 
     def __post_init__(self) -> None:
         """Refuse secrets that protect nothing.
@@ -98,6 +100,7 @@ class Peer:
         address: where the silo is reached by others, or "".
         version: the protocol version both speak.
         authenticated: whether it has proved to know the cluster secret.
+        through: it is a client that asks to have its calls passed on.
     """
 
     role: Role
@@ -105,6 +108,7 @@ class Peer:
     address: Address | Literal[""]
     version: int
     authenticated: bool
+    through: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,7 @@ class _Claims(msgspec.Struct, array_like=True):
     role: Role
     silo: _Text
     mark: _Text
+    through: bool = False
 
 
 class _Proof(msgspec.Struct, array_like=True, tag="durum-proof"):
@@ -337,11 +342,12 @@ class Handshake:
             address="" if silo is None else address_of(silo),
             version=self._version,
             authenticated=authenticated,
+            through=claims.through and claims.role == "client",
         )
 
     def _prove(self, secrets: tuple[bytes, ...]) -> bytes:
         mine = self._mine
-        claims = _encode(_Claims(mine.role, mine.silo or "", mine.mark))
+        claims = _encode(_Claims(mine.role, mine.silo or "", mine.mark, mine.through))
         macs = [self._sign(secret, "proof", self._side, claims) for secret in secrets]
         return self._said(_encode(_Proof(claims, *macs)))
 

@@ -1,0 +1,139 @@
+"""How far one call has come on its way to a grain. Owns its numbers and its last words; sends nothing."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+
+from durum import errors
+from durum.errors import DidRun
+from durum.ids import GrainId
+from durum.wire.messages import Call, Hop
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """The turn that makes a call.
+
+    Args:
+        chain: it and the turns that wait for it, outermost first.
+        request: the id that stays the same along the chain, for logs.
+        deadline: its own, by boottime; a call cannot outlast it. Infinite outside of turns.
+    """
+
+    chain: tuple[Hop, ...]
+    request: str = ""
+    deadline: float = math.inf
+
+
+_OUTSIDE: Final = Origin(())
+_RAN: Final = {
+    DidRun.NO: "it did not run",
+    DidRun.MAYBE: "it may have run",
+    DidRun.ROLLED_BACK: "it ran and kept nothing",
+    DidRun.YES: "it ran",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """One call, from its first attempt to its end.
+
+    Args:
+        grain: whom.
+        hash: the grain's; modulo P it is the partition.
+        method: which.
+        args: encoded.
+        key: idempotency key, or "".
+        origin: the turn that makes the call, if one does.
+        timeout_s: how long it may take.
+        deadline: when that is over, by boottime.
+        hops: how often it was told to go elsewhere.
+        attempts: how often it failed in a way that may be tried again.
+        ran: what is known of it.
+        last: why the last attempt failed.
+    """
+
+    grain: GrainId
+    hash: int
+    method: str
+    args: bytes
+    key: str
+    origin: Origin | None
+    timeout_s: float
+    deadline: float
+    hops: int = 0
+    attempts: int = 0
+    ran: DidRun = DidRun.NO
+    last: str = ""
+
+    @classmethod
+    def of(cls, call: Call, now: float) -> Self:
+        """The delivery of another process's call, which goes on as it came.
+
+        Args:
+            call: the message.
+            now: by boottime.
+        """
+        timeout_s = call.timeout_ms / 1000
+        return cls(
+            grain=call.grain,
+            hash=zlib.crc32(call.grain.encode()),
+            method=call.method,
+            args=call.args,
+            key=call.key,
+            origin=Origin(call.chain, call.request),
+            timeout_s=timeout_s,
+            deadline=now + timeout_s,
+            hops=call.hops + 1,
+        )
+
+    def call(self, number: int, left_s: float) -> Call:
+        """The message of one attempt.
+
+        Args:
+            number: its id on its connection.
+            left_s: how long its sender still waits.
+        """
+        origin = self.origin or _OUTSIDE
+        return Call(
+            number,
+            self.grain,
+            self.method,
+            self.args,
+            max(1, int(left_s * 1000)),
+            self.key,
+            origin.chain,
+            self.hops,
+            origin.request,
+        )
+
+    def broke(self, *, sent: bool) -> errors.SiloLost | None:
+        """Note that a connection broke. The error to end in, or None where it may be sent again."""
+        if sent:
+            self.ran = DidRun.MAYBE
+            if not self.key:
+                return errors.SiloLost(
+                    f"{self.grain}: the connection to its silo broke while the call was"
+                    " under way; it may have run. Look before you repeat it, or call with"
+                    " durum.options(ref, idempotency_key=...), which makes repeating safe.",
+                    DidRun.MAYBE,
+                )
+        self.last = "the connection to its silo broke"
+        self.attempts += 1
+        return None
+
+    def ending(self, *, closed: bool) -> errors.CallError:
+        """The error of a call whose time is up, or whose client was closed."""
+        ran = _RAN[self.ran]
+        if closed:
+            return errors.ShuttingDown(f"{self.grain}: the client was closed; {ran}.", self.ran)
+        why = f" ({self.last})" if self.last else ""
+        return errors.CallTimeout(
+            f"{self.grain}: no answer within {self.timeout_s:g} s{why}; {ran}."
+            " Raise durum.options(ref, timeout=...) if the method needs longer.",
+            self.ran,
+        )
