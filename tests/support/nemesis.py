@@ -4,7 +4,6 @@ end; what must hold meanwhile, World checks.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -30,6 +29,7 @@ class Nemesis:
         self._random: Final = world.loop.randomness("nemesis")
         self._ghosts: Final = ghosts
         self._frozen: Final[dict[str, None]] = {}
+        self._over = False
         self.log: Final[list[str]] = []
 
     async def rage(self, seconds: float) -> None:
@@ -49,6 +49,7 @@ class Nemesis:
 
     def end(self) -> None:
         """End all faults; every machine gets its silo back."""
+        self._over = True
         for host in list(self._frozen):
             self._thaw(host)
         self._world.network.heal_all()
@@ -113,6 +114,8 @@ class Nemesis:
 
         def watch(operation: Operation, at: Stage) -> None:
             nonlocal armed
+            if self._over:
+                armed = False
             if armed and at is stage and operation.host == silo.host and operation.name == name:
                 armed = False
                 self._freeze(silo, seconds)
@@ -157,8 +160,3 @@ class Nemesis:
 
     def _block(self, silo: SimSilo) -> None:
         self._world.store.block(silo.host, self._random.uniform(0.5, 12.0))
-
-
-async def idle() -> None:
-    """Let everything run that is ready."""
-    await asyncio.sleep(0)

@@ -415,18 +415,19 @@ class SimSilo:
             count = self._cached[partition][1] + 1
             self._commits += 1
             self.world.tried[partition] += 1
-            done = await asyncio.shield(
-                self.store.commit(
-                    Commit(
-                        partition=partition,
-                        token=holding.token,
-                        grain=grain,
-                        id=f"{self.host}/{self._commits}".encode().ljust(16)[:16],
-                        version=self._versions[partition],
-                        state=struct.pack("<q", count),
-                    )
+            commit = self.store.commit(
+                Commit(
+                    partition=partition,
+                    token=holding.token,
+                    grain=grain,
+                    id=f"{self.host}/{self._commits}".encode().ljust(16)[:16],
+                    version=self._versions[partition],
+                    state=struct.pack("<q", count),
                 )
             )
+            # A turn that is cancelled does not wait for it.
+            commit.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
+            done = await asyncio.shield(commit)
         except errors.Superseded:
             self._cached.pop(partition, None)
             self.ownership.superseded(partition)
