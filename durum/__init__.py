@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 # command line's --help, and whoever only wants an error class, would pay for the whole house.
 if TYPE_CHECKING:
     from durum.client.client import Cluster, connect
-    from durum.config import Lease, Limits, Probing, SiloConfig
+    from durum.config import Lease, Limits, Probing, SiloConfig, Tls
     from durum.errors import (
         ArgumentError,
         CallError,
@@ -85,6 +85,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "Superseded",
+    "Tls",
     "connect",
     "field",
     "options",
@@ -99,6 +100,7 @@ _ELSEWHERE: Final = {
     "Probing": "durum.config",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
+    "Tls": "durum.config",
     "connect": "durum.client.client",
     "field": "durum.grains.state",
     "options": "durum.grains.reference",

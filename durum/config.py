@@ -68,6 +68,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         state_bytes: one grain's encoded state.
         handshake_s: how long a stranger may take to introduce itself.
         connections: open connections of one silo.
+        strangers: connections whose other end has proved nothing yet; beyond it, the oldest gives way.
+        strangers_per_host: of those, how many from one host (one /64 network in IPv6).
+        arrivals_per_s: connections accepted from one host in a second; twice that in a burst.
         unread_bytes: written to a connection and not read by the other side; beyond it, nothing is
             read from that side either.
         unread_s: the other side is cut off once it reads nothing for so long beyond that.
@@ -87,6 +90,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int = 8 * 1024 * 1024
     handshake_s: float = 3.0
     connections: int = 10_000
+    strangers: int = 512
+    strangers_per_host: int = 128
+    arrivals_per_s: float = 200.0
     unread_bytes: int = 64 * 1024 * 1024
     unread_s: float = 10.0
     idle_after_s: float = 900.0
@@ -158,6 +164,60 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):
         broken = [text for holds, text in rules if not holds]
         if broken:
             raise errors.ConfigError("; ".join(broken) + ".")
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates: whose this process shows, and whose it believes. The files are PEM.
+
+    They are read again when they have changed, so that a certificate is renewed without a restart.
+
+    Args:
+        cert: this side's certificate, and those between it and the CA. Silos need one.
+        key: its private key, not encrypted; None: it is in the same file.
+        ca: whom to believe. A silo with it lets only those in who show a certificate from there,
+            and that is enough: no secret is needed. None: the system's CAs for silos that this
+            process calls, and no certificates asked of those who call it.
+        verify_peer: False believes anybody: the link is secret, and only the cluster secret, which
+            is then needed, proves who is there.
+        server_name: a name that the certificates of all silos have; None: each has the host under
+            which it is reached.
+
+    Raises:
+        ConfigError: a key without a certificate is given.
+    """
+
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    ca: str | os.PathLike[str] | None = None
+    verify_peer: bool = True
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.key is not None and self.cert is None:
+            raise errors.ConfigError("a TLS key was given without a certificate; give both.")
+
+    @property
+    def mutual(self) -> bool:
+        """Whether both sides must show a certificate, so that no secret is needed."""
+        return self.cert is not None and self.ca is not None and self.verify_peer
+
+
+def tls_of(tls: Tls | None) -> Tls | None:
+    """The TLS settings to use.
+
+    Args:
+        tls: None takes DURUM_TLS_CERT, DURUM_TLS_KEY, DURUM_TLS_CA and DURUM_TLS_SERVER_NAME from the
+            environment, if any is set.
+    """
+    if tls is not None:
+        return tls
+    cert, key, ca, server_name = (
+        os.environ.get(f"DURUM_TLS_{name}") or None for name in ("CERT", "KEY", "CA", "SERVER_NAME")
+    )
+    if not (cert or key or ca or server_name):
+        return None
+    return Tls(cert=cert, key=key, ca=ca, server_name=server_name)
 
 
 def secrets_of(secret: str | bytes | Sequence[str | bytes] | None) -> tuple[bytes, ...]:

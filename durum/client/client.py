@@ -12,7 +12,7 @@ from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
 from durum.clock import Clock, SystemClock
-from durum.config import Limits, secrets_of
+from durum.config import Limits, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
 from durum.grains.reference import reference
 from durum.ids import Address, Entropy, SystemEntropy, split_address
@@ -23,6 +23,7 @@ from durum.wire.connection import Connection
 from durum.wire.handshake import Introduction
 from durum.wire.messages import AnyMessage
 from durum.wire.network import Network, TcpNetwork
+from durum.wire.tls import certificates
 
 A = TypeVar("A", bound=Actor)
 Routing: TypeAlias = Literal["direct", "gateway"]
@@ -41,6 +42,7 @@ def connect(
     *,
     cluster: str = "default",
     secret: str | bytes | Sequence[str | bytes] | None = None,
+    tls: Tls | None = None,
     routing: Routing = "direct",
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
@@ -58,6 +60,8 @@ def connect(
         target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
         cluster: the cluster's name.
         secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        tls: certificates, where the silos speak TLS; see Tls. None takes DURUM_TLS_CERT and the like, if
+            set.
         routing: "direct" goes straight to each actor's silo. "gateway" is for clients that can reach
             only some silos, or none but through a load balancer: calls go to any silo that is reached,
             which passes them on.
@@ -70,12 +74,15 @@ def connect(
     """
     if routing not in get_args(Routing):
         raise errors.ConfigError(f'routing: {routing!r} is neither "direct" nor "gateway".')
+    tls = tls_of(tls)
+    if tls is not None:
+        certificates(tls).dialing()  # what is wrong with them shows here
     return Cluster(
         (target,) if isinstance(target, str) else tuple(target),
         introduction=Introduction(
             role="client",
             cluster=cluster,
-            secrets=secrets_of(secret),
+            secrets=secrets_of(secret), tls=tls,
             through=routing == "gateway",
         ),
         connect_timeout_s=connect_timeout_s,

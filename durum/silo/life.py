@@ -18,7 +18,7 @@ from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
 from durum.clock import Clock
-from durum.config import SiloConfig
+from durum.config import SiloConfig, Tls
 from durum.grains.kind import GrainKind
 from durum.ids import Address, Entropy, SiloId, Token
 from durum.placement.partitions import Assignment, assignment
@@ -70,6 +70,7 @@ class Settings:
         advertise: where others reach it, or None for where it listens.
         cluster: the service's name.
         secrets: the cluster secrets, best first.
+        tls: certificates, where links are TLS.
         insecure: serving beyond loopback without a secret is meant.
         kinds: what it hosts, by name.
         config: see SiloConfig.
@@ -79,6 +80,7 @@ class Settings:
     advertise: Address | None
     cluster: str
     secrets: tuple[bytes, ...]
+    tls: Tls | None
     insecure: bool
     kinds: Mapping[str, GrainKind]
     config: SiloConfig
@@ -145,6 +147,7 @@ class Life:
             mark=self._genesis.mark,
             silo=silo,
             secrets=settings.secrets,
+            tls=settings.tls,
             insecure=settings.insecure,
             entropy=self._platform.entropy,
         )

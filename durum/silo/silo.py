@@ -10,7 +10,7 @@ from typing import Final, Self
 from durum import errors
 from durum.client import client
 from durum.clock import Clock, SystemClock
-from durum.config import SiloConfig, secrets_of
+from durum.config import SiloConfig, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
 from durum.grains.kind import GrainKind
 from durum.grains.registry import register
@@ -43,7 +43,9 @@ class Silo:
         advertise: where others reach it, if that is not where it listens.
         cluster: the service's name.
         secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
-        insecure: serve beyond loopback without a secret.
+        tls: certificates, for TLS with silos and clients; see Tls. None takes DURUM_TLS_CERT and the like,
+            if set.
+        insecure: serve beyond loopback without a secret or mutual TLS.
         accept_volatile_store: serve on a store that forgets everything when it stops.
         create: create the service's data where the store has none. None: only in an embedded store;
             in one that others share, missing data must be an alarm. `durum init` creates it.
@@ -64,6 +66,7 @@ class Silo:
         advertise: str | None = None,
         cluster: str = "default",
         secret: str | bytes | Sequence[str | bytes] | None = None,
+        tls: Tls | None = None,
         insecure: bool = False,
         accept_volatile_store: bool | None = None,
         create: bool | None = None,
@@ -84,6 +87,7 @@ class Silo:
             advertise=None if advertise is None else Address(advertise),
             cluster=cluster,
             secrets=secrets_of(secret),
+            tls=tls_of(tls),
             insecure=insecure,
             kinds=self._kinds,
             config=config or SiloConfig(),
@@ -149,6 +153,7 @@ class Silo:
             self.address,
             cluster=settings.cluster,
             secret=settings.secrets or "",
+            tls=settings.tls,
             limits=settings.config.limits,
             network=self._platform.network,
             clock=self._platform.clock,

@@ -52,7 +52,9 @@ class Connection(Stream):
         handler: whom to give what arrives.
         limits: bounds on frames, times and memory.
         admit: asked before anything is read; a text refuses the connection and is the reason.
+        known: told once the handshake is done, before the handler.
         ended: told of the end, whether it was opened or not.
+        host: what was dialed, to compare with the certificate there.
     """
 
     def __init__(
@@ -63,14 +65,17 @@ class Connection(Stream):
         limits: Limits,
         *,
         admit: Callable[[Connection], str] | None = None,
+        known: Callable[[Connection], None] | None = None,
         ended: Callable[[Connection, Exception | None], None] | None = None,
+        host: str = "",
     ) -> None:
-        super().__init__(introduction, side, limits, self._ask_admission)
+        super().__init__(introduction, side, limits, self._ask_admission, host)
         self.next_id: Callable[[], int] = count(1).__next__
         """Give the next request its id."""
 
         self._handler = handler
         self._may_enter = admit
+        self._known = known
         self._ended = ended
         self._said_goodbye = self._heard_goodbye = False
         self._out: list[AnyMessage] = []
@@ -190,6 +195,8 @@ class Connection(Stream):
 
     def _on_open(self) -> None:
         self._holds = True
+        if self._known is not None:
+            self._known(self)
         try:
             self._handler.opened(self)
         except Exception as exc:  # noqa: BLE001 - the link reader converts; the loop goes on

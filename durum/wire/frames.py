@@ -135,6 +135,10 @@ class FrameReader:
         """How much has arrived of a frame that is not whole yet."""
         return self._end - self._start
 
+    def start(self) -> bytes:
+        """The first bytes of what waits, to tell what else the other side may speak."""
+        return bytes(self._view[self._start : min(self._end, self._start + 8)])
+
     def writable(self) -> memoryview[int]:
         """Give room for what arrives next. Ends the life of every view that next() returned."""
         size = len(self._room)

@@ -1,15 +1,22 @@
-"""A handshake over a transport, within its time. Owns the limit; knows no messages that come after."""
+"""A handshake over a transport, within its time. Owns the limit; knows no messages that come after.
+
+Over TLS the time begins before the TLS handshake, and the first word is said after it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 from collections.abc import Callable
+from typing import Final
 
 from durum.config import Limits
-from durum.errors import IncompatibleSilo
+from durum.errors import DurumBug, IncompatibleSilo
 from durum.wire import frames
-from durum.wire.handshake import Handshake, Introduction, Session, Side
+from durum.wire.handshake import Handshake, Introduction, Session, Side, TlsChannel
+
+_TLS_RECORDS: Final = (b"\x16\x03", b"\x15\x03")
+"""How a TLS handshake, and how TLS's refusal of what is none, begin."""
 
 
 class Greeting:
@@ -34,19 +41,32 @@ class Greeting:
         done: Callable[[Session], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        self._handshake = Handshake(introduction, side, private=is_local(transport))
+        self._introduction = introduction
+        self._side = side
+        self._handshake: Handshake | None = None
         self._transport = transport
         self._limits = limits
         self._done = done
         self._failed = failed
         self._timer = asyncio.get_running_loop().call_later(limits.handshake_s, self._on_silence)
-        self._say(self._handshake.begin())
 
     def __repr__(self) -> str:
-        return f"<Greeting {self._handshake!r}>"
+        return f"<Greeting {self._handshake or 'before TLS'!r}>"
+
+    def begin(self, tls: TlsChannel | None = None) -> None:
+        """Say the first word, where it is this side's.
+
+        Args:
+            tls: what TLS has shown, where the link is one.
+        """
+        private = is_local(self._transport)
+        self._handshake = Handshake(self._introduction, self._side, private=private, tls=tls)
+        self._say(self._handshake.begin())
 
     def receive(self, body: bytes) -> None:
-        """Go on with the body of a frame."""
+        """Go on with the body of a frame; after begin() only."""
+        if self._handshake is None:
+            raise DurumBug("a greeting has received before it began. Please report it.")
         step = self._handshake.receive(body)
         self._say(step.send)
         if step.error is not None:
@@ -55,9 +75,17 @@ class Greeting:
             self._timer.cancel()
             self._done(step.session)
 
-    def on_garbage(self, why: Exception) -> None:
-        """What came is not even a frame."""
-        self._failed(IncompatibleSilo(f"the other side does not speak Durum's protocol: {why}"))
+    def on_garbage(self, why: Exception, start: bytes) -> None:
+        """What came is not even a frame.
+
+        Args:
+            why: what is wrong with it.
+            start: its first bytes.
+        """
+        text = f"the other side does not speak Durum's protocol: {why}"
+        if start[:2] in _TLS_RECORDS:
+            text += " It speaks TLS, and this side does not: give both the same tls= settings."
+        self._failed(IncompatibleSilo(text))
 
     def stop(self) -> None:
         """The connection ends; the time limit no longer matters."""

@@ -12,6 +12,9 @@ nothing; the labels differ, so nobody's own proof serves against him; versions a
 so nobody in between can talk the two down. The dialer proves first, so a stranger who dials gets no
 material to guess secrets from. Session keys come from the same transcript. Either side may send a
 Refusal instead, then closes.
+
+Over TLS the transcript begins with the listener's certificate as each side saw it, so a proof that
+somebody in between relays into another TLS link is worth nothing there.
 """
 
 from __future__ import annotations
@@ -19,111 +22,24 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from durum.errors import ConfigError, IncompatibleSilo
-from durum.ids import Address, Entropy, SiloId, SystemEntropy, address_of
-from durum.wire.messages import WIRE_VERSION
+from durum.errors import IncompatibleSilo
+from durum.ids import SiloId, address_of
+from durum.wire.introduction import (  # callers find them beside their handshake
+    Introduction as Introduction,  # noqa: PLC0414
+)
+from durum.wire.introduction import Peer as Peer  # noqa: PLC0414
+from durum.wire.introduction import Role as Role  # noqa: PLC0414
+from durum.wire.introduction import Session as Session  # noqa: PLC0414
+from durum.wire.introduction import Side as Side  # noqa: PLC0414
+from durum.wire.introduction import TlsChannel as TlsChannel  # noqa: PLC0414
 
 HANDSHAKE_BYTES: Final = 2048
 """The largest message of a handshake. Strangers get no more memory than this."""
-SECRET_BYTES: Final = 16
-"""Shorter secrets can be guessed."""
-
-Role = Literal["silo", "client"]
-
-
-class Side(StrEnum):
-    """Which end of the connection this is."""
-
-    DIALER = "dialer"
-    LISTENER = "listener"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Introduction:
-    """What a process says of itself, and what it demands of others.
-
-    Args:
-        role: "silo", or "client", which serves nothing.
-        cluster: the cluster's name; both sides must say the same.
-        mark: the service's genesis mark in hex, or "" where it is not known (clients). Two that are
-            known must be equal.
-        silo: this silo's id; "" for clients.
-        secrets: the cluster secrets accepted, best first; two during a rotation. None: a plain hello
-            is enough, and then the other side must have none either.
-        wire: lowest and highest protocol version spoken.
-        insecure: listening beyond loopback without a secret is meant.
-        entropy: where nonces come from.
-        through: this client cannot reach every silo, and asks to have its calls passed on.
-    """
-
-    role: Role
-    cluster: str
-    mark: str = ""
-    silo: SiloId | None = None
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)
-    wire: tuple[int, int] = (1, WIRE_VERSION)
-    insecure: bool = False
-    entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
-    through: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse secrets that protect nothing.
-
-        Raises:
-            ConfigError: there are more than two, or one is short.
-        """
-        if len(self.secrets) > 2:
-            raise ConfigError(
-                f"{len(self.secrets)} cluster secrets were given. Two are accepted at once, "
-                "the new one and the one it replaces; drop the others."
-            )
-        if any(len(secret) < SECRET_BYTES for secret in self.secrets):
-            raise ConfigError(
-                f"a cluster secret is shorter than {SECRET_BYTES} bytes and can be guessed. "
-                "Make one with `openssl rand -hex 32`."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Who is at the other end.
-
-    Args:
-        role: see Introduction.
-        silo: its id, or None for a client.
-        address: where the silo is reached by others, or "".
-        version: the protocol version both speak.
-        authenticated: whether it has proved to know the cluster secret.
-        through: it is a client that asks to have its calls passed on.
-    """
-
-    role: Role
-    silo: SiloId | None
-    address: Address | Literal[""]
-    version: int
-    authenticated: bool
-    through: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What a finished handshake has agreed.
-
-    Args:
-        peer: who is at the other end.
-        send_key: seals what this side sends; b"" where frames go unsealed.
-        receive_key: seals what the other side sends.
-    """
-
-    peer: Peer
-    send_key: bytes = field(default=b"", repr=False)
-    receive_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +129,23 @@ class Handshake:
         introduction: who this side is.
         side: whether it dialed.
         private: nobody else can write to the link, so its frames need no seal.
+        tls: what TLS has shown, where the link is one; it is private then.
     """
 
-    def __init__(self, introduction: Introduction, side: Side, *, private: bool) -> None:
+    def __init__(
+        self,
+        introduction: Introduction,
+        side: Side,
+        *,
+        private: bool,
+        tls: TlsChannel | None = None,
+    ) -> None:
         self._mine = introduction
         self._side = side
-        self._sealed = not private
+        self._tls = tls
+        self._sealed = not private and tls is None
         self._version = 0
-        self._transcript = hashlib.sha256()
+        self._transcript = hashlib.sha256(b"" if tls is None else b"tls" + tls.binding)
         self._hello = _encode(
             _Hello(
                 introduction.wire[0],
@@ -271,7 +196,8 @@ class Handshake:
 
     def _on_proof(self, proof: _Proof, body: bytes) -> Step:
         secret = self._verify(proof)
-        peer = self._meet(proof, authenticated=bool(secret))
+        vouched = self._tls is not None and self._tls.vouched
+        peer = self._meet(proof, authenticated=bool(secret) or vouched)
         self._said(body)
         # A dialer has proved itself before; a listener answers with the one secret both have.
         answers = self._side is Side.LISTENER
@@ -317,6 +243,8 @@ class Handshake:
                 return secret
         if self._mine.secrets:
             text = "the two sides have different cluster secrets"
+            if self._tls is not None:
+                text += ", or somebody between them has another certificate"
             raise _Failed(text, text)
         return b""
 
@@ -335,6 +263,8 @@ class Handshake:
                 "check which store each was given"
             )
             raise _Failed(text, text)
+        if claims.role == "silo":
+            self._refuse_posing(claims.silo)
         silo = SiloId(claims.silo) if claims.silo else None
         return Peer(
             role=claims.role,
@@ -344,6 +274,14 @@ class Handshake:
             authenticated=authenticated,
             through=claims.through and claims.role == "client",
         )
+
+    def _refuse_posing(self, silo: str) -> None:
+        """A client's certificate of the same CA is none to join with as a silo."""
+        tls = self._tls
+        if tls is None or not tls.vouched or self._side is Side.DIALER or tls.may_be_silo(silo):
+            return
+        text = "{} certificate is not for the silo {}, nor for the name that all silos share"
+        raise _Failed(text.format("its", silo[:80]), text.format("this side's", silo[:80]))
 
     def _prove(self, secrets: tuple[bytes, ...]) -> bytes:
         mine = self._mine

@@ -12,10 +12,12 @@ from durum.errors import ConfigError, DurumBug
 from durum.ids import Address, split_address
 from durum.telemetry import Log
 from durum.wire.connection import Connection, Handler
+from durum.wire.doorman import Doorman
 from durum.wire.handshake import Introduction, Side
 from durum.wire.messages import AnyMessage
 from durum.wire.network import Listener, Network
 from durum.wire.statistics import ServerStatistics
+from durum.wire.tls import certificates
 
 _log: Final = Log("durum.links")
 _LOG_EVERY_S: Final = 10.0
@@ -36,7 +38,8 @@ async def dial(
         ConnectionRefusedError: the address itself said no: nobody listens there.
         OSError: it cannot be reached, has no room, or did not answer within handshake_s.
     """
-    make = partial(Connection, introduction, Side.DIALER, handler, limits)
+    host, _ = split_address(address)
+    make = partial(Connection, introduction, Side.DIALER, handler, limits, host=host)
     try:
         async with asyncio.timeout(limits.handshake_s):
             protocol = await network.connect(address, make)
@@ -71,6 +74,7 @@ class Server:
         self._listener: Listener | None = None
         # A dict keeps their order, so that closing them repeats under a seed.
         self._open: dict[Connection, None] = {}
+        self._doorman: Doorman[Connection] = Doorman(limits)
         self._accepted = 0
         self._turned_away = 0
         self._unlogged = 0
@@ -130,6 +134,7 @@ class Server:
             handler,
             self._limits,
             admit=self._admit,
+            known=self._doorman.know,
             ended=self._on_end,
         )
 
@@ -138,12 +143,17 @@ class Server:
         if self._inside is None:
             return "it is starting"
         limit = self._limits.connections
-        if len(self._open) <= limit:
-            return ""
-        return f"{limit} connections are open already; raise Limits.connections, or add silos"
+        if len(self._open) > limit:
+            return f"{limit} connections are open already; raise Limits.connections, or add silos"
+        refusal = self._doorman.admit(connection, connection.host, connection.last_received)
+        while oldest := self._doorman.crowded():
+            oldest.abort(ConnectionAbortedError("too many strangers came after it"))
+            self._doorman.forget(oldest)
+        return refusal
 
     def _on_end(self, connection: Connection, error: Exception | None) -> None:
         self._open.pop(connection, None)
+        self._doorman.forget(connection)
         if connection.was_open:
             self._accepted += 1
         else:
@@ -176,7 +186,7 @@ async def serve(
     """Listen for silos and clients.
 
     Raises:
-        ConfigError: the address is reachable from elsewhere and there is no secret to ask for.
+        ConfigError: see refuse_exposed.
         OSError: the address is taken or not this host's.
     """
     refuse_exposed(address, introduction)
@@ -190,16 +200,22 @@ def refuse_exposed(address: Address, introduction: Introduction) -> None:
     """Refuse to let anybody in who can connect, unless that is meant.
 
     Raises:
-        ConfigError: the address is reachable from elsewhere and there is no secret to ask for.
+        ConfigError: the address is reachable from elsewhere and there is neither a secret to ask for nor
+            a CA whose certificates to ask for; or there is TLS without a certificate.
     """
-    if not introduction.secrets and not is_loopback(address):
-        if not introduction.insecure:
-            raise ConfigError(
-                f"{address} can be reached from other hosts, and no cluster secret is set: anyone "
-                "could call any actor. Set DURUM_SECRET or DURUM_SECRET_FILE, listen on 127.0.0.1, or "
-                "say --insecure if that is meant."
-            )
-        _log.warning("listening without a secret: anyone who reaches it may call", address=address)
+    tls = introduction.tls
+    if tls is not None:
+        certificates(tls).listening()
+    if introduction.secrets or (tls is not None and tls.mutual) or is_loopback(address):
+        return
+    if not introduction.insecure:
+        lack = "no cluster secret is set, nor a TLS CA" if tls else "no cluster secret is set"
+        raise ConfigError(
+            f"{address} can be reached from other hosts, and {lack}: anyone could call any "
+            "actor. Set DURUM_SECRET or DURUM_SECRET_FILE, or give --tls-cert, --tls-key and --tls-ca; "
+            "or listen on 127.0.0.1, or say --insecure if that is meant."
+        )
+    _log.warning("listening without a secret: anyone who reaches it may call", address=address)
 
 
 def is_loopback(address: Address) -> bool:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from durum.config import Limits
+from durum.errors import ClusterError
 from durum.wire import frames, handshake
 from durum.wire.greeting import Greeting, is_local
-from durum.wire.handshake import Introduction, Peer, Session, Side
+from durum.wire.handshake import Introduction, Peer, Session, Side, TlsChannel
 from durum.wire.outflow import Outflow
+from durum.wire.secured import SecuredTransport
+from durum.wire.tls import certificates
 
 _NOBODY: Final = Peer(role="client", silo=None, address="", version=0, authenticated=False)
 
@@ -26,10 +29,16 @@ class Stream(asyncio.BufferedProtocol, ABC):
         side: whether it dialed.
         limits: bounds on frames, times and memory.
         admit: asked before anything is read; a text refuses the connection and is the reason.
+        host: what was dialed.
     """
 
     def __init__(
-        self, introduction: Introduction, side: Side, limits: Limits, admit: Callable[[], str]
+        self,
+        introduction: Introduction,
+        side: Side,
+        limits: Limits,
+        admit: Callable[[], str],
+        host: str = "",
     ) -> None:
         self.peer: Peer = _NOBODY
         """Who is at the other end; true once it is open."""
@@ -41,11 +50,15 @@ class Stream(asyncio.BufferedProtocol, ABC):
         """Loop time at which bytes last came."""
         self.was_open = False
         """The handshake has succeeded, once."""
+        self.trusted = False
+        """The other end is who it has to be, and nobody can write or read in between: pickled values
+        may travel."""
 
         self._introduction = introduction
         self._side = side
         self._limits = limits
         self._admit = admit
+        self._host = host
         self._greeting: Greeting | None = None
         self._stopped = False
         """Closed by us or lost: nothing is read or written any more."""
@@ -69,6 +82,12 @@ class Stream(asyncio.BufferedProtocol, ABC):
     def remote(self) -> str:
         """The other end's network address, for people."""
         return str(self._transport.get_extra_info("peername"))
+
+    @property
+    def host(self) -> str:
+        """The other end's host; "" where it is a pair within this process, or a unix socket."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     async def wait_opened(self) -> None:
         """Wait for the end of the handshake.
@@ -99,18 +118,24 @@ class Stream(asyncio.BufferedProtocol, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A stream transport, whatever the loop; uvloop's does not inherit from asyncio.Transport.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = raw = cast("asyncio.Transport", transport)
         self._loop = loop = asyncio.get_running_loop()
         self._now = loop.time
         self._opened: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
-        self._outflow = Outflow(self._transport, self._limits, loop, self.abort)
+        self._outflow = Outflow(raw, self._limits, loop, self.abort)
         self.last_received = loop.time()
         self.local = is_local(transport)
+        tls = self._introduction.tls
         if refusal := self._admit():
-            self._transport.write(frames.frame(handshake.refusal(refusal, again=True)))
+            if tls is None:
+                raw.write(frames.frame(handshake.refusal(refusal, again=True)))
             self._turn_away(ConnectionAbortedError(refusal))
             return
+        if tls is not None:
+            secured = SecuredTransport(raw, self, certificates(tls), self._side, self._host)
+            self._transport = secured
+            self._outflow = Outflow(secured, self._limits, loop, self.abort)
         self._greeting = Greeting(
             self._introduction,
             self._side,
@@ -119,6 +144,22 @@ class Stream(asyncio.BufferedProtocol, ABC):
             done=self._open,
             failed=self._turn_away,
         )
+        if tls is None:
+            self._greeting.begin()
+        else:
+            secured.begin()
+
+    def secured(self, channel: TlsChannel) -> None:
+        """TLS is there; the handshake may begin (called by the transport)."""
+        if self._greeting is not None and not self._stopped:
+            self._greeting.begin(channel)
+
+    def insecure(self, error: ClusterError) -> None:
+        """TLS has failed (called by the transport)."""
+        if self.was_open:
+            self.abort(error)
+        else:
+            self._turn_away(error)
 
     def get_buffer(self, sizehint: int) -> memoryview[int]:  # noqa: ARG002 - grows by what arrives
         return self._reader.writable()
@@ -138,7 +179,7 @@ class Stream(asyncio.BufferedProtocol, ABC):
             if self._greeting is None:
                 self.abort(exc)
             else:
-                self._greeting.on_garbage(exc)
+                self._greeting.on_garbage(exc, reader.start())
         self._on_read_end()
 
     def eof_received(self) -> bool:
@@ -156,6 +197,8 @@ class Stream(asyncio.BufferedProtocol, ABC):
         self._is_lost = True
         if not self._opened.done():
             early = "the other side closed the connection during the handshake; is it a silo?"
+            if self._introduction.tls is not None:
+                early += " It may speak no TLS, or not believe this side's certificate."
             self._opened.set_exception(error or ConnectionResetError(early))
             self._opened.exception()  # only a dialer waits for it
         try:
@@ -184,6 +227,8 @@ class Stream(asyncio.BufferedProtocol, ABC):
     def _open(self, session: Session) -> None:
         self._greeting = None
         self.peer = session.peer
+        is_private = self.local or self._introduction.tls is not None
+        self.trusted = session.peer.authenticated and is_private
         limit_bytes = self._limits.frame_bytes
         self._reader.limit_bytes = limit_bytes
         if session.send_key:

@@ -50,6 +50,8 @@ def test_greeting_shows_where_it_stands() -> None:
         greeting = Greeting(
             silo(), Side.LISTENER, Known(None), Limits(), done=lambda _: None, failed=lambda _: None
         )
+        assert repr(greeting) == "<Greeting 'before TLS'>"
+        greeting.begin()
         shown = repr(greeting)
         assert shown == "<Greeting <Handshake listener cluster='tests' waits_for=hello>>"
         greeting.stop()
