@@ -14,7 +14,7 @@ from durum.client.routes import Routes
 from durum.clock import Clock, SystemClock
 from durum.config import Limits, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
-from durum.grains.reference import reference
+from durum.grains.reference import References
 from durum.ids import Address, Entropy, SystemEntropy, split_address
 from durum.store.urls import open_store
 from durum.tasks import TaskOwner
@@ -82,7 +82,8 @@ def connect(
         introduction=Introduction(
             role="client",
             cluster=cluster,
-            secrets=secrets_of(secret), tls=tls,
+            secrets=secrets_of(secret),
+            tls=tls,
             through=routing == "gateway",
         ),
         connect_timeout_s=connect_timeout_s,
@@ -137,6 +138,7 @@ class Cluster:
             limits=limits,
             through=introduction.through,
         )
+        self._references = References(self._router)
         self._failures: dict[str, str] = {}
         self._failed: dict[Address, float] = {}
         self._strangers: dict[Address, errors.IncompatibleSilo] = {}
@@ -157,7 +159,7 @@ class Cluster:
         Raises:
             ArgumentError: the key is empty, too long, or not text.
         """
-        return reference(self._router, kind, key)
+        return self._references.get(kind, key)
 
     @property
     def silos(self) -> Sequence[Address]:

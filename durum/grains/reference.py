@@ -23,6 +23,7 @@ from durum.ids import GrainId
 
 T = TypeVar("T")
 
+_KNOWN_LIMIT: Final = 16_384
 KEY_LIMIT: Final = 256
 """Characters of an idempotency key."""
 
@@ -193,6 +194,34 @@ def reference(caller: Caller, cls: type[T], key: str) -> T:
 def caller_of(ref: Reference) -> Caller:
     """Who carries the calls of a reference."""
     return ref._durum_caller  # noqa: SLF001 - ours
+
+
+class References:
+    """References of one caller, made once and kept for a while: callers name the same grains again.
+
+    They are immutable, so that all may share them. Where there are too many, all are forgotten; the
+    next ones are made anew.
+
+    Args:
+        caller: who will carry the calls.
+    """
+
+    __slots__ = ("_caller", "_known")
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._known: dict[tuple[type, str], object] = {}
+
+    def get(self, cls: type[T], key: str) -> T:
+        """As `reference` of the caller. Raises what it raises."""
+        try:
+            return cast("T", self._known[cls, key])  # put there under this very class
+        except (KeyError, TypeError):
+            made = reference(self._caller, cls, key)
+        if len(self._known) >= _KNOWN_LIMIT:
+            self._known.clear()
+        self._known[cls, key] = made
+        return made
 
 
 def options(

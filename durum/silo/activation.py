@@ -34,6 +34,7 @@ class State(Enum):
     GONE = auto()
 
 
+_VALID: Final = State.VALID  # looked up for every call
 _LEGAL: Final = {
     State.ACTIVATING: {State.VALID, State.GONE},
     State.VALID: {State.DEACTIVATING, State.GONE},
@@ -79,7 +80,10 @@ class Activation:
         "_durable",
         "_home",
         "_limit",
+        "_load",
         "_mailbox",
+        "_methods",
+        "_next_turn",
         "_performer",
         "_services",
         "_settled",
@@ -108,6 +112,9 @@ class Activation:
         self.partition = partition
         self.used = services.load.tick
         self._services = services
+        self._load = services.load
+        self._methods = kind.methods
+        self._next_turn = services.turns.__next__
         self._home = home
         self._state = State.ACTIVATING
         self._settled: asyncio.Event | None = None
@@ -151,15 +158,22 @@ class Activation:
             sink: where its answer goes.
             now: boottime.
         """
-        method = self.kind.methods.get(call.method)
+        method = self._methods.get(call.method)
         if method is None:
             return refuse(sink, call.id, refusals.no_such_method(self.kind, call.method))
-        services = self._services
         turn = Turn(
-            next(services.turns), call, method, sink, self._durable, now + call.timeout_ms / 1000
+            self._next_turn(),
+            call,
+            method,
+            sink,
+            self._durable,
+            now + call.timeout_ms / 1000,
+            method.read_only,
+            call.chain,
+            call.key,
         )
-        self.used = services.load.tick
-        if self._state is State.VALID:
+        self.used = self._load.tick
+        if self._state is _VALID:
             return self._performer.admit(turn, now)
         return self._take_unready(turn, now)
 

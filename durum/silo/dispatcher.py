@@ -58,6 +58,9 @@ class Dispatcher:
         self._silo = silo
         self._partitions = partitions
         self._services = services
+        self._load = services.load
+        self._limits = services.config.limits
+        self._boottime = services.clock.boottime
         self._version = version
         self._tracked: dict[tuple[int, int], Turn] = {}
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
@@ -78,8 +81,7 @@ class Dispatcher:
 
     def call(self, sink: Sink, call: Call) -> None:
         """Take in a call; it is answered once, now or later."""
-        services = self._services
-        load, limits = services.load, services.config.limits
+        load, limits = self._load, self._limits
         if load.calls >= limits.silo_calls or load.bytes > limits.silo_bytes:
             return refuse(
                 sink,
@@ -92,7 +94,7 @@ class Dispatcher:
             )
         activation = self._activations.get(call.grain)
         if activation is not None and not self._closed:
-            return activation.offer(call, sink, services.clock.boottime())
+            return activation.offer(call, sink, self._boottime())
         return self._place(sink, call)
 
     def cancel(self, sink: Sink, message: Cancel) -> None:

@@ -11,6 +11,7 @@ from durum.client.router import Router
 from durum.clock import Clock
 from durum.config import SiloConfig
 from durum.silo.lease import Lease
+from durum.silo.steps import Steps
 from durum.store.protocol import TurnStore
 from durum.tasks import TaskOwner
 
@@ -57,6 +58,7 @@ class Services:
         halt: told of what no silo may go on after.
         base: context variables that every turn starts from.
         load: see Load.
+        steps: runs what never waits.
         turns: numbers for turns, unique in this silo's life.
         commits: numbers for commits, likewise.
     """
@@ -73,6 +75,7 @@ class Services:
     halt: Callable[[BaseException], None]
     base: Context
     load: Load = field(default_factory=Load)
+    steps: Steps = field(default_factory=Steps)
     turns: count[int] = field(default_factory=lambda: count(1))
     commits: count[int] = field(default_factory=lambda: count(1))
 

@@ -6,6 +6,8 @@ import asyncio
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+import msgspec
+
 from durum import errors
 from durum.errors import DidRun
 from durum.grains.kind import Method
@@ -28,8 +30,8 @@ class Grain(Protocol):
         ...
 
 
-class Turn:
-    """A call at its grain.
+class Turn(msgspec.Struct, eq=False):
+    """A call at its grain. A Struct since there is one for every call: they are made fastest.
 
     Args:
         number: unique in the silo's life.
@@ -38,48 +40,36 @@ class Turn:
         sink: where its answer goes.
         grain: the activation it runs in.
         deadline: by boottime; it does not start after it.
+        read_only: the method's.
+        chain: the call's.
+        key: the call's idempotency key, or "".
+        outer: the turn of the same grain inside which it runs.
+        task: what runs its code, where it may wait.
+        begun: its task has taken its first step.
+        saving: calls of save() without an outcome yet.
+        kept: what is true of it if it fails: more once it has saved.
+        over: its code has ended.
+        ended: it has been answered.
+        tracked: it can be cancelled.
     """
 
-    __slots__ = (
-        "begun",
-        "call",
-        "chain",
-        "deadline",
-        "ended",
-        "grain",
-        "kept",
-        "key",
-        "method",
-        "number",
-        "outer",
-        "over",
-        "read_only",
-        "saving",
-        "sink",
-        "task",
-        "tracked",
-    )
-
-    def __init__(
-        self, number: int, call: Call, method: Method, sink: Sink, grain: Grain, deadline: float
-    ) -> None:
-        self.number = number
-        self.call = call
-        self.method = method
-        self.sink = sink
-        self.grain = grain
-        self.deadline = deadline
-        self.read_only = method.read_only
-        self.chain = call.chain
-        self.key = call.key
-        self.outer: Turn | None = None
-        self.task: asyncio.Task[object] | None = None
-        self.begun = False  # its task has
-        self.saving = 0  # calls of save() without an outcome yet
-        self.kept = DidRun.ROLLED_BACK  # what is true of it if it fails: more once it has saved
-        self.over = False  # its code has ended
-        self.ended = False  # it has been answered
-        self.tracked = False
+    number: int
+    call: Call
+    method: Method
+    sink: Sink
+    grain: Grain
+    deadline: float
+    read_only: bool
+    chain: tuple[Hop, ...]
+    key: str
+    outer: Turn | None = None
+    task: asyncio.Task[object] | None = None
+    begun: bool = False
+    saving: int = 0
+    kept: DidRun = DidRun.ROLLED_BACK
+    over: bool = False
+    ended: bool = False
+    tracked: bool = False
 
     def uncommitted(self) -> bool:
         """Whether it has changed durable fields since its last commit."""

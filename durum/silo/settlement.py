@@ -1,0 +1,269 @@
+"""How the turns of one activation end: committed or taken back, and answered. Runs no code of the author's.
+
+Nothing is answered before it is durable, and nothing of a failed turn is left in the fields. A turn inside
+which others still run waits for them: taking it back now would take theirs back too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from durum import errors
+from durum.errors import DidRun
+from durum.grains import failure
+from durum.grains.kind import GrainKind
+from durum.ids import GrainId
+from durum.silo import refusals, replies
+from durum.silo.durable import Durable, Unstorable
+from durum.silo.mailbox import Mailbox
+from durum.silo.services import Services
+from durum.silo.turn import Turn
+from durum.wire.messages import Failure, Reply
+
+_FRAME_ROOM: Final = 1024  # what a frame needs besides a result
+_KEPT: Final = {
+    DidRun.ROLLED_BACK: "nothing was kept",
+    DidRun.MAYBE: "what it saved may be kept",
+    DidRun.YES: "what it saved is kept",
+}
+
+
+class Settlement:
+    """The ends of one activation's turns.
+
+    Args:
+        grain: which.
+        kind: its kind.
+        mailbox: who runs inside whom.
+        durable: its durable side.
+        services: the silo's.
+        lost: called when another owner or version is in the store.
+        end: called with each turn that has been answered.
+    """
+
+    __slots__ = (
+        "_check_read_only",
+        "_deferred",
+        "_durable",
+        "_end",
+        "_grain",
+        "_kind",
+        "_lost",
+        "_mailbox",
+        "_result_limit",
+        "_services",
+    )
+
+    def __init__(
+        self,
+        *,
+        grain: GrainId,
+        kind: GrainKind,
+        mailbox: Mailbox[Turn],
+        durable: Durable,
+        services: Services,
+        lost: Callable[[], None],
+        end: Callable[[Turn], None],
+    ) -> None:
+        self._grain = grain
+        self._kind = kind
+        self._mailbox = mailbox
+        self._durable = durable
+        self._services = services
+        self._lost = lost
+        self._end = end
+        self._deferred: dict[int, Callable[[], None]] = {}  # ended, but calls inside them go on
+        self._check_read_only = services.config.check_read_only
+        self._result_limit = services.config.limits.frame_bytes - _FRAME_ROOM
+
+    def returned(self, turn: Turn, value: object) -> None:
+        """The method came to its end: commit what it changed, then answer."""
+        turn.over = True
+        if self._mailbox.has_inside(turn):
+            # Calls inside this turn commit first; it goes on when the last of them has ended.
+            self._deferred[turn.number] = partial(self.returned, turn, value)
+            return
+        try:
+            result = self.encoded(turn, value)
+        except Exception as exc:  # noqa: BLE001 - the author's value
+            self.raised(turn, exc)
+            return
+        if turn.read_only or not (self._kind.durable or turn.key):
+            if turn.task is not None and not self._may_answer():
+                self.refuse(turn, refusals.lapsed_meanwhile(self._grain))
+                return
+            turn.reply(result)
+            self._end(turn)
+            return
+        self.settle(turn, Reply(turn.call.id, result), with_state=True)
+
+    def _may_answer(self) -> bool:
+        """Whether what a turn has read is still the newest: time has passed since it began."""
+        services = self._services
+        return services.lease.held(services.clock.boottime()) and not self._durable.lost
+
+    def raised(self, turn: Turn, exc: BaseException) -> None:
+        """The method failed, or was cancelled: take back what it changed, then answer."""
+        turn.over = True
+        if self._mailbox.has_inside(turn):
+            # Taking back now would take theirs back too.
+            self._deferred[turn.number] = partial(self.raised, turn, exc)
+            return
+        if not turn.read_only:
+            self._durable.roll_back()
+        self._services.load.rolled_back += 1
+        if turn.saving:  # whether anything was kept is known once the store has answered
+            self._durable.commit(
+                change=None,
+                with_state=False,
+                deadline=turn.deadline,
+                then=lambda _: self._failed(turn, exc),
+            )
+        else:
+            self._failed(turn, exc)
+
+    def _failed(self, turn: Turn, exc: BaseException) -> None:
+        """What a method changed has been taken back: say how it ended."""
+        if isinstance(exc, asyncio.CancelledError):
+            return self.refuse(turn, self._cancelled(turn))
+        outcome = failure.encode(exc, turn.call.id, turn.kept)
+        if turn.key:
+            return self.settle(turn, outcome, with_state=False)
+        turn.answer(outcome)
+        return self._end(turn)
+
+    def settle(self, turn: Turn, outcome: Reply | Failure, *, with_state: bool) -> None:
+        """Commit a turn's effects, then answer and end it."""
+        if self._kind.options.reentrant and not turn.key:
+            with_state = False  # such kinds commit by save() only
+        try:
+            self._durable.commit(
+                change=self._change(turn, outcome) if turn.key else None,
+                with_state=with_state,
+                deadline=turn.deadline,
+                then=partial(self._settled, turn, outcome),
+            )
+        except Unstorable as exc:
+            self.raised(turn, exc.reason)
+
+    def _settled(
+        self, turn: Turn, outcome: Reply | Failure, error: errors.CallError | None
+    ) -> None:
+        if error is None:
+            turn.answer(outcome)
+        else:
+            if error.did_run is DidRun.ROLLED_BACK and turn.kept is not DidRun.ROLLED_BACK:
+                text = f"{error} Of what it saved before: {_KEPT[turn.kept]}."
+                error = errors.CommitFailed(text, turn.kept)
+            turn.fail(error)
+        if self._durable.lost:
+            self._lost()  # first, so that what waits here runs elsewhere and not on this state
+        self._end(turn)
+
+    def _change(self, turn: Turn, outcome: Reply | Failure | None) -> replies.Change:
+        known = self._durable.replies
+        if known is None:
+            raise errors.DurumBug(f"{turn!r}: replies were not loaded")
+        call = replies.digest_call(turn.method.name, turn.call.args)
+        key = replies.digest_key(turn.key)
+        return known.remember(key, call, outcome, self._services.store_time())
+
+    def encoded(self, turn: Turn, value: object) -> bytes:
+        """What the method returned, as bytes; raises where it may not be answered."""
+        if turn.read_only and self._check_read_only:
+            self._check_unchanged(turn)
+        result = turn.method.encode_result(value)
+        if len(result) > self._result_limit:
+            raise errors.CommitFailed(
+                f"{self._grain}.{turn.method.name}: its result has {len(result)} bytes (limit"
+                f" {self._result_limit}); nothing was kept. Return less, or raise frame_bytes.",
+                DidRun.ROLLED_BACK,
+            )
+        return result
+
+    def _check_unchanged(self, turn: Turn) -> None:
+        """Find what a read_only method did to the inside of a field."""
+        if self._kind.options.reentrant or not self._durable.changed():
+            return
+        self._durable.roll_back()
+        raise TypeError(
+            f"{self._kind.name}.{turn.method.name} is @read_only and has changed the inside of a"
+            " durable field; the change was taken back. Remove @read_only, or change a copy."
+        )
+
+    def _cancelled(self, turn: Turn) -> errors.CommitFailed:
+        return errors.CommitFailed(
+            f"{self._grain}: the method was cancelled before its end; {_KEPT[turn.kept]}.",
+            turn.kept,
+        )
+
+    def undo(self, turn: Turn, exc: BaseException) -> None:
+        """A turn that nothing knows of yet failed: take back what it changed, and answer."""
+        if not turn.read_only:
+            self._durable.roll_back()
+        self._services.load.rolled_back += 1
+        turn.over = turn.ended = True
+        if isinstance(exc, asyncio.CancelledError):
+            turn.fail(self._cancelled(turn))
+        else:
+            turn.answer(failure.encode(exc, turn.call.id, DidRun.ROLLED_BACK))
+
+    def go_on(self, outer: Turn) -> None:
+        """The last call inside a turn has ended: if the turn waited for that, end it now."""
+        waiting = self._deferred.pop(outer.number, None)
+        if waiting is not None:
+            waiting()
+
+    def refuse(self, turn: Turn, error: errors.CallError) -> None:
+        """Answer with one of Durum's own errors, and end the turn."""
+        turn.fail(error)
+        self._end(turn)
+
+    async def commit_now(self, within_s: float, turn: Turn | None = None) -> None:
+        """Commit what there is so far, and wait for it.
+
+        Args:
+            within_s: how long an attempt without a clear answer is repeated.
+            turn: the turn that asked, or None for a hook.
+
+        Raises:
+            CommitFailed: the store did not take it; fields are back at their committed values.
+            TypeError: a field holds what cannot be stored; fields are back likewise.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        change = self._change(turn, None) if turn is not None and turn.key else None
+        if turn is not None:
+            turn.saving += 1
+        try:
+            self._durable.commit(
+                change=change,
+                with_state=True,
+                deadline=self._services.clock.boottime() + within_s,
+                then=partial(self._saved, turn, done),
+            )
+        except Unstorable as exc:
+            if turn is not None:
+                turn.saving -= 1
+            self._durable.roll_back()
+            raise exc.reason from None
+        await asyncio.shield(done)  # once sent, a commit's fate is the store's
+
+    def _saved(
+        self, turn: Turn | None, done: asyncio.Future[None], error: errors.CallError | None
+    ) -> None:
+        if turn is not None:
+            turn.saving -= 1
+        if error is None:
+            if turn is not None and turn.kept is DidRun.ROLLED_BACK:
+                turn.kept = DidRun.YES
+            done.set_result(None)
+            return
+        if turn is not None and error.did_run is DidRun.MAYBE:
+            turn.kept = DidRun.MAYBE
+        done.set_exception(error)
+        done.exception()  # marked as seen: who waited may have been cancelled
+        if self._durable.lost:
+            self._lost()
