@@ -89,12 +89,14 @@ class House:
         await self.loop.start(host, silo.start())
         return silo
 
-    async def connect(self, *machines: str, config: SiloConfig = SMALL, **options: Any) -> Cluster:
-        """Open a client of its own machine."""
+    async def connect(
+        self, *machines: str, config: SiloConfig = SMALL, host: str = "client", **options: Any
+    ) -> Cluster:
+        """Open a client on a machine of its own."""
         cluster = connect(
             [f"{machine}:7600" for machine in machines],
             limits=config.limits,
-            network=self.network.host("client"),
+            network=self.network.host(host),
             clock=SimClock(self.loop),
             entropy=SeededEntropy(11),
             **options,

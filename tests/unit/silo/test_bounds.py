@@ -12,7 +12,7 @@ from durum.config import SiloConfig
 from durum.errors import DidRun
 from durum.grains.actor import Actor, read_only
 from durum.grains.reference import options
-from durum.wire.messages import Call, Cancel
+from durum.wire.messages import Call, Cancel, Failure
 from tests.support.turns import SMALL, House, outcome, settled, simulated
 
 ran: list[str] = []
@@ -360,6 +360,7 @@ async def test_turn_that_only_looked_does_not_answer_once_the_lease_has_lapsed(
     house.silo().life._lease.end()
     await asyncio.sleep(0.5)
     failure = sink.answers[1]
-    assert failure.error == "CommitFailed"  # type: ignore[attr-defined]
-    assert failure.did_run is DidRun.ROLLED_BACK  # type: ignore[attr-defined]
-    assert "lease lapsed" in failure.text  # type: ignore[attr-defined]
+    assert isinstance(failure, Failure)
+    assert failure.error == "CommitFailed"
+    assert failure.did_run is DidRun.ROLLED_BACK
+    assert "lease lapsed" in failure.text

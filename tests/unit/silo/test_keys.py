@@ -12,6 +12,8 @@ from durum import errors
 from durum.errors import DidRun
 from durum.grains.actor import Actor, read_only
 from durum.grains.reference import options
+from durum.testing.store import Stage
+from durum.testing.store_client import Operation
 from durum.wire.messages import Call, Cancel
 from tests.support.turns import SMALL, Fate, House, outcome, settled, simulated
 
@@ -282,14 +284,22 @@ async def test_keyed_call_repeats_by_itself_until_the_store_has_taken_it(house: 
 
 @simulated
 async def test_keyed_call_survives_the_death_of_its_silo(house: House) -> None:
-    """Whether it ran before the crash or not: it takes effect once."""
+    """The silo dies between the store's yes and the caller's answer: it ran, and must not run again."""
     cluster = await house.open([Till])
     till = cluster.actor(Till, "t")
+    struck = asyncio.Event()
+
+    def strike(operation: Operation, stage: Stage) -> None:
+        if operation.name == "commit" and stage is Stage.APPLIED and len(house.commits()) == 2:
+            if not struck.is_set():
+                house.kill("a")
+            struck.set()
+
+    house.store.watch(strike)
     calls = [asyncio.ensure_future(keyed(till, str(n)).pay_slowly(5, 0.1)) for n in range(4)]
-    await asyncio.sleep(0.25)
-    house.kill("a")
+    await struck.wait()
     await house.start("a#2", [Till])
-    assert await asyncio.gather(*calls) == [105, 205, 305, 405]
+    assert sorted(await asyncio.gather(*calls)) == [105, 205, 305, 405]
     assert await till.count() == 4
 
 
