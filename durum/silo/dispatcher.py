@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from durum import errors
 from durum.errors import DidRun
 from durum.grains.kind import GrainKind
-from durum.ids import Address, GrainId, SiloId, address_of
+from durum.ids import Address, GrainId, SiloId, address_of, grain_id, split_grain_id
 from durum.placement.partitions import partition_of
 from durum.silo import refusals
 from durum.silo.activation import Activation
@@ -117,6 +117,11 @@ class Dispatcher:
         kind = self._catalog.kind_of(call.grain)
         if kind is None:
             return refuse(sink, call.id, refusals.no_such_kind(call.grain, self._silo))
+        try:
+            # Only our own clients keep the rules for keys by themselves.
+            grain_id(kind.name, split_grain_id(call.grain)[1])
+        except errors.ArgumentError as exc:
+            return refuse(sink, call.id, exc)
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
