@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from durum.ids import Token
@@ -42,6 +43,23 @@ class Holding:
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "waiting"
         return f"<Holding {self.partition} epoch={self.epoch} commits={self.commits} {state}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnershipStatistics:
+    """A silo's partitions at one moment.
+
+    Args:
+        wanted: it should own, by the newest view.
+        held: it holds, served or not.
+        ready: it serves, as long as its lease lasts.
+        draining: it is letting go of.
+    """
+
+    wanted: int
+    held: int
+    ready: int
+    draining: int
 
 
 class Holdings:
@@ -110,6 +128,16 @@ class Holdings:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(partition, []).append(waiter)
         return waiter
+
+    def statistics(self, wanted: int) -> OwnershipStatistics:
+        """The counters as they are now."""
+        held = self.all()
+        return OwnershipStatistics(
+            wanted=wanted,
+            held=len(held),
+            ready=sum(self.ready(holding.partition) is not None for holding in held),
+            draining=sum(holding.draining for holding in held),
+        )
 
     def next_ready_in_s(self) -> float | None:
         """How long until the next holding may be served, or None where none waits."""

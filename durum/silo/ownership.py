@@ -15,7 +15,7 @@ from typing import Final
 from durum import errors
 from durum.ids import SiloId, Token
 from durum.silo import takeover
-from durum.silo.holdings import Holding, Holdings
+from durum.silo.holdings import Holding, Holdings, OwnershipStatistics
 from durum.silo.patience import answered, cause, pause
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
@@ -152,6 +152,10 @@ class Ownership:
         except TimeoutError:
             return False
         return True
+
+    def statistics(self) -> OwnershipStatistics:
+        """The counters as they are now."""
+        return self._holdings.statistics(sum(owner == self._me for owner in self._wanted))
 
     async def recheck(self) -> None:
         """Compare what is held with the store, where another process may answer as it now.

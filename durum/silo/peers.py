@@ -24,6 +24,8 @@ Dial = Callable[[Address, Handler], Awaitable[Connection]]
 _HELPER_WAIT_S: Final = 1.0
 _HELPING_LIMIT: Final = 64
 _STALE_PROBES: Final = 2.5
+# An address that cannot even be read comes from another silo's settings; it must not end this one.
+_UNREACHABLE: Final = (OSError, UnicodeError, errors.ClusterError, errors.ConfigError)
 _log = Log("durum.peers")
 
 
@@ -104,7 +106,7 @@ class Peers:
         except ConnectionRefusedError:
             # As long as a connection stands, something in between refuses, not the silo.
             return Outcome.SILENT if self._open_links(silo) else Outcome.REFUSED
-        except (TimeoutError, OSError, errors.ClusterError) as exc:
+        except _UNREACHABLE as exc:
             _log.debug("probe failed", silo=silo, error=repr(exc))
             self._drop_stale(silo, wait_s)
             return Outcome.SILENT
@@ -123,7 +125,7 @@ class Peers:
                     answer = await link.request(probe)
                 finally:
                     link.forget(probe.id)
-        except (TimeoutError, OSError, errors.ClusterError):
+        except _UNREACHABLE:
             return False
         return isinstance(answer, Ack) and answer.alive
 
@@ -132,7 +134,7 @@ class Peers:
         try:
             async with asyncio.timeout(wait_s):
                 link = await self._dial(address, self)
-        except (TimeoutError, OSError, errors.ClusterError):
+        except _UNREACHABLE:
             return None
         found = link.peer.silo
         self._end(link)
@@ -145,7 +147,7 @@ class Peers:
                 link = await self._dial(address, self)
         except errors.IncompatibleSilo as exc:
             return exc
-        except (TimeoutError, OSError, errors.ClusterError):
+        except _UNREACHABLE:
             return None
         self._end(link)
         return None
@@ -165,7 +167,7 @@ class Peers:
                     answer = await link.request(request)
                 finally:
                     link.forget(request.id)
-        except (TimeoutError, OSError, errors.ClusterError) as exc:
+        except _UNREACHABLE as exc:
             _log.debug("hand-over failed", silo=silo, error=repr(exc))
             return
         if isinstance(answer, Released):

@@ -15,6 +15,7 @@ import pytest
 from durum import errors
 from durum.ids import SiloId, Token
 from durum.silo import lease, takeover, votes
+from durum.silo.holdings import OwnershipStatistics
 from durum.silo.records import Records
 from durum.silo.releases import Releases
 from durum.silo.sightings import Sightings
@@ -386,6 +387,9 @@ def test_a_hand_over_waits_for_the_turn_that_runs() -> None:
             holder.stop()
             await world.run_for(1.0)
             assert [p for p in range(PARTITIONS) if not other.serves(p)] == [slow]
+            assert holder.ownership.statistics() == OwnershipStatistics(
+                wanted=0, held=1, ready=0, draining=1
+            )
             await world.until(lambda: other.serves(slow), 4.0)
 
     simulate(scenario)
@@ -507,6 +511,25 @@ def test_a_commit_counter_that_the_store_has_lost_halts_the_silo() -> None:
         assert "partition 0 has lost data" in str(silo.ended)
 
     simulate(scenario)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_store_that_has_lost_commits_halts_their_owner(seed: int) -> None:
+    """No renewal is missing, only a second of acknowledged commits, as after a power cut."""
+
+    async def main() -> None:
+        world = await World.open()
+        (silo,) = await world.cluster("a")
+        await world.run_for(2.5)
+        snapshot = world.store.snapshot()
+        await world.run_for(0.5 + seed / 4)
+        world.store_regressed = True
+        await world.store.roll_back(snapshot)
+        await world.until(lambda: silo.done, 5.0)
+        assert isinstance(silo.ended, errors.DataLoss)
+        await world.close()
+
+    run(main(), seed)
 
 
 def test_waiting_for_a_partition_ends_with_it_or_with_the_time_or_elsewhere() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from durum.ids import Token
-from durum.silo.holdings import Holding, Holdings
+from durum.silo.holdings import Holding, Holdings, OwnershipStatistics
 
 
 class Time:
@@ -93,3 +93,15 @@ def test_a_holding_shows_its_state() -> None:
     assert repr(one) == "<Holding 1 epoch=5 commits=9 ready>"
     one.draining = True
     assert repr(one) == "<Holding 1 epoch=5 commits=9 draining>"
+
+
+def test_holdings_are_counted_by_state() -> None:
+    """Whether a silo is ready, and how far its drain is, is read off these."""
+    held = Holdings(4, Time())
+    held.put(holding(0))
+    held.put(holding(1, serve_from=200.0))
+    held.put(holding(2))
+    last = held.get(2)
+    assert last is not None
+    last.draining = True
+    assert held.statistics(wanted=2) == OwnershipStatistics(wanted=2, held=3, ready=1, draining=1)
