@@ -58,12 +58,14 @@ class Durability(msgspec.Struct, frozen=True, kw_only=True):
         summary: one sentence: what can be lost, and when.
         unsafe: settings that silos refuse to run on, each with the change to make.
         warnings: settings worth a line in the log.
+        facts: what was found, by name: version, persistence and so on.
     """
 
     level: Level
     summary: str
     unsafe: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    facts: Mapping[str, str] = {}
 
 
 class TableRead(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,25 +1,21 @@
-"""The store's Protocols on one Redis or Valkey server. Owns the meaning of commands and answers.
+"""The store's Protocols on Redis or Valkey. Owns the meaning of commands and answers.
 
-Grains, partitions and the membership table go through one pipe; renewals have their own, since nothing
-may stand before them. redis-py serves what is rare: hints and the server's settings.
+Grains, partitions and the membership table go one way; renewals have their own, since nothing may
+stand before them. How many servers are behind a way, this does not know.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
-
-import redis.asyncio
-import redis.asyncio.retry
-import redis.backoff
-import redis.exceptions
+from typing import Any
 
 from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
-from durum.store import redis_answers, redis_durability, redis_scripts, redis_url, rows
+from durum.store import redis_answers, redis_scripts, redis_survey, rows
 from durum.store.protocol import (
     ID_BYTES,
     NEVER_OWNED,
@@ -33,12 +29,29 @@ from durum.store.protocol import (
     TableRead,
     Take,
 )
+from durum.store.redis_hints import Hints
 from durum.store.redis_keys import Keys
-from durum.store.redis_line import Argument
-from durum.store.redis_pipe import Pipe
+from durum.store.redis_line import Argument, plain
+from durum.store.redis_pipe import Guide, Pipe, Way
+from durum.store.redis_url import Place
 from durum.views import SiloRow, Status
 
-_HINT_PAUSE_S: Final = 0.5
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """The ways to the servers.
+
+    Args:
+        main: for everything but renewals; open.
+        beats: for renewals; open.
+        guide: closed after them.
+        home: the pipe to the server with the membership table.
+    """
+
+    main: Way
+    beats: Way
+    guide: Guide
+    home: Callable[[], Pipe | None]
 
 
 class RedisStore:
@@ -46,20 +59,20 @@ class RedisStore:
 
     Args:
         place: the parsed URL.
-        pipe: for everything but renewals; open.
-        beats: for renewals; open.
+        links: the ways to the servers.
+        scripts: all that the servers have.
         cluster: the service's name.
         clock: for pauses.
         entropy: jitter of those.
+        store_timeout_s: time limit of an operation.
     """
 
     shared = True
 
     def __init__(
         self,
-        place: redis_url.Place,
-        pipe: Pipe,
-        beats: Pipe,
+        place: Place,
+        links: Links,
         scripts: dict[str, redis_scripts.Script],
         *,
         cluster: str,
@@ -67,24 +80,23 @@ class RedisStore:
         entropy: Entropy,
         store_timeout_s: float,
     ) -> None:
-        self.url = place.endpoint.url
+        self.url = place.url
         self._place = place
-        self._pipe = pipe
-        self._beats = beats
+        self._guide = links.guide
+        self._pipe = links.main
+        self._beats = links.beats
         self._cluster = cluster
-        self._clock = clock
-        self._entropy = entropy
         self._keys = Keys(cluster)
         self._sha = {name: script.sha for name, script in scripts.items()}
         self._commit_sha = self._sha["commit"]
         self._closed = False
-        # Its default would send a command again that may have run.
-        self._client = redis.asyncio.Redis(
-            **place.redis_py,
-            decode_responses=True,
-            retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
-            socket_timeout=store_timeout_s,
-            socket_connect_timeout=store_timeout_s,
+        self._hints = Hints(
+            place,
+            links.home,
+            self._keys.channel,
+            clock=clock,
+            entropy=entropy,
+            store_timeout_s=store_timeout_s,
         )
 
     def __repr__(self) -> str:
@@ -102,19 +114,21 @@ class RedisStore:
         )
         # Once all records were written, one that is missing is a loss, and not ours to invent.
         if ready is None:
-            await asyncio.gather(
+            written = await asyncio.gather(
                 *(
                     self._run("own", (self._keys.owner(partition),), (mark,))
                     for partition in range(effective.partitions)
                 )
             )
+            if -1 in written:
+                raise redis_answers.orphans(written.count(-1))
             if await self._run("ready", (members,), (mark,)) == -1:
                 raise redis_answers.other_genesis(effective.mark)
         return effective
 
     async def genesis(self) -> Genesis | None:
         mark, partitions, ring, ready = await self._pipe.send(
-            ("HMGET", self._keys.members, "m", "p", "r", "ready"), redis_answers.as_it_is
+            ("HMGET", self._keys.members, "m", "p", "r", "ready"), plain
         )
         if mark is None or ready is None:
             return None  # a creation that was cut short has served nobody; create() completes it
@@ -123,36 +137,22 @@ class RedisStore:
         )
 
     async def durability(self) -> Durability:
-        try:
-            info = await self._client.info()
-            try:
-                config = await self._client.config_get("*append*")
-            except redis.exceptions.ResponseError:
-                config = {}
-        except (redis.exceptions.RedisError, OSError) as exc:
-            raise errors.StoreUnavailable(f"{self.url}: {exc}.", applied=False) from exc
-        return redis_durability.judge(
-            {str(name): str(value) for name, value in info.items()},
-            {str(name): str(value) for name, value in config.items()},
-            peer_host=self._pipe.peer_host,
-            password=self._place.has_password,
-        )
+        return await redis_survey.durability(self._place, self._pipe.pipes())
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._hints.close()
             await self._pipe.close()
             await self._beats.close()
-            await self._client.aclose()
+            await self._guide.close()
 
     # -- MembershipTable
 
     async def read_table(self, mark: str) -> TableRead:
-        reply, replication = await asyncio.gather(
-            self._run("table", (self._keys.members,), (mark,)),
-            self._pipe.send(("INFO", "replication"), redis_answers.as_it_is),
+        reply, identity = await asyncio.gather(
+            self._run("table", (self._keys.members,), (mark,)), self._pipe.identity()
         )
-        identity = redis_answers.identity(self._pipe.run_id, replication)
         return redis_answers.table(reply, mark, identity)
 
     async def write_row(
@@ -161,7 +161,7 @@ class RedisStore:
         removes = rows.check_write(row, seen)
         # The rows are compared here, by meaning; the script then compares the very bytes.
         raw: bytes | None = await self._pipe.send(
-            ("HGET", self._keys.members, f"s:{row.silo}"), redis_answers.as_it_is
+            ("HGET", self._keys.members, f"s:{row.silo}"), plain
         )
         found = None if raw is None else rows.decode(raw)
         differs = found != seen
@@ -186,28 +186,13 @@ class RedisStore:
 
     async def beat(self, mark: str, silo: SiloId) -> Beat:
         command = self._command("beat", (self._keys.members,), (mark, silo))
-        reply, replication = await asyncio.gather(
-            self._beats.send(command, redis_answers.as_it_is),
-            self._beats.send(("INFO", "replication"), redis_answers.as_it_is),
+        reply, identity = await asyncio.gather(
+            self._beats.send(command, plain), self._beats.identity()
         )
-        identity = redis_answers.identity(self._beats.run_id, replication)
         return redis_answers.beat(reply, mark, silo, identity)
 
-    async def hints(self) -> AsyncIterator[None]:
-        while not self._closed:
-            pubsub = self._client.pubsub()
-            try:
-                await pubsub.subscribe(self._keys.channel)
-                yield  # for what was missed before
-                while not self._closed:
-                    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                    if message is not None:
-                        yield
-            except (redis.exceptions.RedisError, OSError):
-                pass  # polling is the truth; this only makes it faster
-            finally:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
-            await self._clock.sleep(_HINT_PAUSE_S * (1 + self._entropy.fraction()))
+    def hints(self) -> AsyncIterator[None]:
+        return self._hints.listen()
 
     # -- PartitionTable
 
@@ -217,7 +202,7 @@ class RedisStore:
             *(
                 self._pipe.send(
                     ("HMGET", self._keys.owner(partition), "m", "s", "e", "t", "c"),
-                    redis_answers.as_it_is,
+                    plain,
                 )
                 for partition in range(partitions)
             )
@@ -322,59 +307,10 @@ class RedisStore:
     def _run(
         self, name: str, keys: tuple[str, ...], args: tuple[Argument, ...]
     ) -> asyncio.Future[Any]:
-        return self._pipe.send(self._command(name, keys, args), redis_answers.as_it_is)
+        return self._pipe.send(self._command(name, keys, args), plain)
 
     async def _check_mark(self, mark: str) -> int:
-        found, partitions = await self._pipe.send(
-            ("HMGET", self._keys.members, "m", "p"), redis_answers.as_it_is
-        )
+        found, partitions = await self._pipe.send(("HMGET", self._keys.members, "m", "p"), plain)
         if found is None or found.decode() != mark:
             raise redis_answers.other_genesis(mark)
         return int(partitions)
-
-
-async def open_redis(
-    url: str, *, cluster: str, clock: Clock, entropy: Entropy, store_timeout_s: float = 1.5
-) -> RedisStore:
-    """Connect to a server.
-
-    Args:
-        url: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` or `unix:///SOCKET[?db=DB]`.
-        cluster: the service's name.
-        clock: for time limits and pauses.
-        entropy: jitter.
-        store_timeout_s: an operation that takes longer ends in StoreUnavailable.
-
-    Raises:
-        ConfigError: the URL is wrong, or the server does not accept what it says.
-        StoreUnavailable: it cannot be reached.
-    """
-    place = redis_url.parse(url)
-    scripts = redis_scripts.read_scripts()
-
-    def pipe() -> Pipe:
-        return Pipe(
-            place.endpoint,
-            scripts.values(),
-            clock=clock,
-            entropy=entropy,
-            store_timeout_s=store_timeout_s,
-        )
-
-    main, beats = pipe(), pipe()
-    await main.open()
-    try:
-        await beats.open()
-    except errors.DurumError:
-        await main.close()
-        raise
-    return RedisStore(
-        place,
-        main,
-        beats,
-        scripts,
-        cluster=cluster,
-        clock=clock,
-        entropy=entropy,
-        store_timeout_s=store_timeout_s,
-    )

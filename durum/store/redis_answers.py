@@ -15,11 +15,6 @@ _NO_OWNER: Final = -1
 _OTHER_TOKEN: Final = -2
 
 
-def as_it_is(future: asyncio.Future[Any], reply: Any) -> None:
-    """Settle with the plain reply."""
-    future.set_result(reply)
-
-
 def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None:
     """Settle a commit.
 
@@ -81,12 +76,13 @@ def other_genesis(mark: str) -> errors.DataLoss:
     )
 
 
-def identity(run_id: str, replication: bytes) -> str:
-    """Which process answers, in which role, with which line of history."""
-    fields = dict(line.split(":", 1) for line in replication.decode().splitlines() if ":" in line)
-    # The replication id changes with each promotion, so a server that was demoted and promoted
-    # again between two looks does not pass for itself.
-    return f"{run_id}:{fields.get('role', '')}:{fields.get('master_replid', '')}"
+def orphans(count: int) -> errors.DataLoss:
+    """Owner records without the membership table that they were made with."""
+    return errors.DataLoss(
+        f"the store has {count} owner records of an earlier service of this name, and its membership "
+        "table is gone. Nothing of it was changed. Restore the store from a backup, or delete what is "
+        "left of it if it may go."
+    )
 
 
 def _time(reply: list[bytes]) -> float:

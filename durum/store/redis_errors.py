@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Final
+from typing import Any, Final, Literal
 
 from durum import errors
 
@@ -21,18 +22,36 @@ _REFUSED: Final = {
     "WRONGPASS": "it refuses user or password. Correct the URL",
     "NOPERM": "its ACL does not allow this. Grant the user what the documentation lists",
     "DENIED": "it runs in protected mode. Set a password and put it into the URL",
-    "MOVED": "it is a cluster node. Use a server without cluster mode",
-    "ASK": "it is a cluster node. Use a server without cluster mode",
-    "CROSSSLOT": "it is a cluster node. Use a server without cluster mode",
-    "TRYAGAIN": "it is a cluster node that moves data. Silos go on by themselves",
-    "CLUSTERDOWN": "its cluster is down. Bring it back",
+    "MOVED": "it is a node of a cluster. Write redis+cluster:// in the URL",
+    "ASK": "it is a node of a cluster. Write redis+cluster:// in the URL",
+    "CROSSSLOT": "it is a node of a cluster. Write redis+cluster:// in the URL",
+    "TRYAGAIN": "it is moving data to another node. Silos go on by themselves",
+    "CLUSTERDOWN": "its cluster is down. Bring its nodes back; silos go on by themselves",
     "UNKILLABLE": "it is busy with somebody's script. Wait",
     "NOPROTO": "it is too old. Use Redis 6.2 or later, or Valkey",
 }
 # Redis 6 wraps an error inside a script: "ERR Error running script (...): @user_script:3: -OOM ...",
 # with the dash or without it.
 _WRAPPED: Final = re.compile(r"(?:^|: -?)([A-Z]{3,})\b")
+# Of these, a cluster's or a promoted server's clients find the right server, or wait for it.
+PASSING: Final = frozenset(
+    ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
+)
 _SETTINGS: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "NOPROTO"))
+
+
+class Refused(errors.StoreUnavailable):
+    """The server answered with an error.
+
+    Args:
+        message: in our words.
+        applied: False where that says that nothing was done.
+        code: the error's code.
+    """
+
+    def __init__(self, message: str, applied: Literal[False] | None, code: str) -> None:
+        super().__init__(message, applied)
+        self.code = code
 
 
 def code_of(text: str) -> str:
@@ -55,12 +74,13 @@ def translate(text: str, url: str) -> errors.DurumError:
             "Look for another program that writes to this database."
         )
     if code in _REFUSED:
-        return errors.StoreUnavailable(
-            f"{url}: {_REFUSED[code]} ({text}). The operation was not applied.", applied=False
+        return Refused(
+            f"{url}: {_REFUSED[code]} ({text}). The operation was not applied.", False, code
         )
-    return errors.StoreUnavailable(
+    return Refused(
         f"{url}: the server answered {text!r}. It is unknown whether the operation was applied.",
-        applied=None,
+        None,
+        code,
     )
 
 
@@ -70,6 +90,12 @@ def refused_introduction(text: str, url: str) -> errors.DurumError:
         words = _REFUSED.get(code_of(text), "it refuses the connection. Correct the URL")
         return errors.ConfigError(f"{url}: {words} ({text}).")
     return unreachable(url, text)
+
+
+def refuse(future: asyncio.Future[Any], url: str, reason: object) -> None:
+    """Tell who still waits that nothing was sent."""
+    if not future.done():
+        future.set_exception(unreachable(url, reason))
 
 
 def unreachable(url: str, reason: object) -> errors.StoreUnavailable:
@@ -86,4 +112,30 @@ def broken(url: str, reason: object) -> errors.StoreUnavailable:
     return errors.StoreUnavailable(
         f"{url}: the connection broke ({reason}). It is unknown whether the operation was applied.",
         applied=None,
+    )
+
+
+def distrusted(url: str, reason: object) -> errors.ConfigError:
+    """The server's certificate does not pass."""
+    return errors.ConfigError(
+        f"{url}: the server's certificate is not trusted ({reason}). Name its authority with ?ca=FILE, "
+        "and reach it under a name that its certificate has. Nothing was sent."
+    )
+
+
+def too_few(url: str, found: int, wanted: int) -> errors.StoreUnavailable:
+    """The primary has the write, and fewer replicas than were asked for."""
+    return errors.StoreUnavailable(
+        f"{url}: the write is on the primary and on {found} replicas in time, {wanted} were asked for "
+        "(wait). It stands unless the primary is lost. Bring the replicas back, or ask for fewer.",
+        applied=None,
+    )
+
+
+def unsettled(url: str, text: str) -> errors.StoreUnavailable:
+    """A cluster did not take a command anywhere."""
+    return errors.StoreUnavailable(
+        f"{url}: no master of the cluster took the operation in time ({text}). It was not applied. Look "
+        "at CLUSTER INFO; silos go on by themselves.",
+        applied=False,
     )

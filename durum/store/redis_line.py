@@ -34,15 +34,15 @@ class Line(asyncio.BufferedProtocol):
 
     Args:
         url: for messages.
-        again: called with an entry whose script the server does not know; it did not run.
+        refused: called with an entry and the error that answered it; it settles the future.
         lost: called once when the connection has ended.
     """
 
     def __init__(
-        self, url: str, *, again: Callable[[Entry], None], lost: Callable[[Line], None]
+        self, url: str, *, refused: Callable[[Entry, str], None], lost: Callable[[Line], None]
     ) -> None:
         self._url = url
-        self._again = again
+        self._refused = refused
         self._lost = lost
         self._reader = hiredis.Reader()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -113,7 +113,9 @@ class Line(asyncio.BufferedProtocol):
                     continue  # its caller was told something else before
                 try:
                     if type(reply) is hiredis.ReplyError:
-                        self._refused(str(reply), entry)
+                        if finish is introduced:
+                            raise Refusal(str(reply))  # noqa: TRY301 - caught for its future
+                        self._refused(entry, str(reply))
                     else:
                         finish(future, reply)
                 except Exception as exc:  # noqa: BLE001 - it belongs to whoever asked
@@ -125,15 +127,6 @@ class Line(asyncio.BufferedProtocol):
         self._end(exc or "the server closed it")
 
     # -- inside
-
-    def _refused(self, text: str, entry: Entry) -> None:
-        future, finish, command = entry
-        if finish is introduced:
-            raise Refusal(text)
-        if command[0] == "EVALSHA" and redis_errors.code_of(text) == "NOSCRIPT":
-            self._again(entry)
-        else:
-            future.set_exception(redis_errors.translate(text, self._url))
 
     def _end(self, reason: object) -> None:
         if not self.open:
@@ -150,4 +143,9 @@ class Line(asyncio.BufferedProtocol):
 
 def introduced(future: asyncio.Future[Any], reply: Any) -> None:
     """Settle a command of the introduction."""
+    future.set_result(reply)
+
+
+def plain(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a command with its plain reply."""
     future.set_result(reply)

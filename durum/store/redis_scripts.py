@@ -20,6 +20,7 @@ _NAMES: Final = (
     "row",
     "beat",
 )
+_READS: Final = frozenset(("load", "replies", "verify", "table"))
 _INCLUDE: Final = "--#include fence\n"
 
 
@@ -31,11 +32,12 @@ class Script:
         text: what the server runs.
     """
 
-    __slots__ = ("name", "sha", "text")
+    __slots__ = ("name", "sha", "text", "writes")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
+        self.writes = name not in _READS
         # Redis names scripts by SHA-1; nothing depends on its strength.
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -14,9 +14,11 @@ from durum.store.protocol import Store
 DEFAULT: Final = "sqlite:///./.durum/dev.db"
 """Where a project's data lies if nobody says otherwise."""
 
+_REDIS: Final = ("redis", "rediss", "unix")
 FORMS: Final = (
-    "sqlite:///PATH, memory:, memory:NAME, redis://[USER:PASSWORD@]HOST[:PORT][/DB], "
-    "or unix:///SOCKET[?db=DB]"
+    "sqlite:///PATH, memory:, memory:NAME, redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://... "
+    "(TLS), unix:///SOCKET[?db=DB], redis+sentinel://HOST[:PORT],.../NAME[/DB], or "
+    "redis+cluster://HOST[:PORT],..."
 )
 
 
@@ -28,18 +30,20 @@ async def open_store(
     entropy: Entropy,
     store_timeout_s: float = 1.5,
     threads: bool = True,
+    replicas: int = 0,
 ) -> Store:
     """Open a store.
 
     Args:
-        url: `sqlite:///relative`, `sqlite:////absolute`, `memory:`, `memory:NAME`, `redis://...`,
-            or `unix://...`.
+        url: `sqlite:///relative`, `sqlite:////absolute`, `memory:`, `memory:NAME`, or a Redis URL
+            (see redis_url).
         cluster: the service's name.
         clock: the process's clock.
         entropy: for jitter.
         store_timeout_s: an operation that takes longer ends in StoreUnavailable.
         threads: False makes the embedded store do everything at once on the caller's thread; for
             virtual time.
+        replicas: how many must have a write before it counts; a Redis URL may say otherwise.
 
     Raises:
         ConfigError: the URL is none of these, or the store belongs to something else.
@@ -71,11 +75,16 @@ async def open_store(
             store_timeout_s=store_timeout_s,
             threads=threads,
         )
-    if scheme in ("redis", "unix"):
+    if scheme.partition("+")[0] in _REDIS:
         # Loaded here: whoever stays on SQLite does not wait for it.
-        redis = importlib.import_module("durum.store.redis")
+        redis = importlib.import_module("durum.store.redis_open")
         store: Store = await redis.open_redis(
-            url, cluster=cluster, clock=clock, entropy=entropy, store_timeout_s=store_timeout_s
+            url,
+            cluster=cluster,
+            clock=clock,
+            entropy=entropy,
+            store_timeout_s=store_timeout_s,
+            replicas=replicas,
         )
         return store
     shown = url.rpartition("@")[2]

@@ -91,8 +91,8 @@ SCRIPTS = [
         test_turns.test_raise_version_kills_a_commit_that_lands_later,
     ),
     (
-        "if last and",
-        "if false and",
+        "repeated = last and",
+        "repeated = false and",
         test_turns.test_commit_sent_again_changes_nothing_and_gets_the_first_answer,
     ),
     (

@@ -7,8 +7,9 @@ import pytest
 from durum import errors
 from durum.ids import GrainId
 from durum.store import redis_durability, redis_errors, redis_scripts
-from durum.store.protocol import Level
+from durum.store.protocol import Durability, Level
 from durum.store.redis_keys import Keys
+from durum.store.redis_url import Form
 
 
 @pytest.mark.parametrize(
@@ -80,11 +81,26 @@ GOOD = {
 
 
 def judge(
-    info: dict[str, str], sync: str = "always", host: str = "127.0.0.1", password: bool = False
-) -> object:
+    info: dict[str, str],
+    sync: str = "always",
+    host: str = "127.0.0.1",
+    password: bool = False,
+    *,
+    form: Form = Form.ONE,
+    wait: int = 0,
+    **config: str,
+) -> Durability:
     """Judge a good server with some fields changed."""
+    settings = {name.replace("_", "-"): value for name, value in config.items()}
     return redis_durability.judge(
-        {**GOOD, **info}, {"appendfsync": sync} if sync else {}, peer_host=host, password=password
+        redis_durability.Asked(
+            form=form,
+            info={**GOOD, **info},
+            config={"appendfsync": sync, **settings} if sync else None,
+            peer_host=host,
+            trusted=password,
+            wait=wait,
+        )
     )
 
 
@@ -100,7 +116,7 @@ def judge(
 )
 def test_level_follows_from_the_append_only_file(aof: str, sync: str, level: Level) -> None:
     """What a power cut takes."""
-    assert judge({"aof_enabled": aof}, sync).level is level  # type: ignore[attr-defined]
+    assert judge({"aof_enabled": aof}, sync).level is level
 
 
 @pytest.mark.parametrize(
@@ -119,19 +135,19 @@ def test_unsafe_setting_is_named_with_its_change(
     changed: dict[str, str], host: str, word: str
 ) -> None:
     """Silos refuse to run on it."""
-    (unsafe,) = judge(changed, host=host).unsafe  # type: ignore[attr-defined]
+    (unsafe,) = judge(changed, host=host).unsafe
     assert word in unsafe
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "127.1.2.3", "::1"])
 def test_loopback_needs_no_password(host: str) -> None:
     """Only this host's own processes reach it."""
-    assert judge({}, host=host).unsafe == ()  # type: ignore[attr-defined]
+    assert judge({}, host=host).unsafe == ()
 
 
 def test_password_off_loopback_is_safe() -> None:
     """That is what it is for."""
-    assert judge({}, host="10.0.0.5", password=True).unsafe == ()  # type: ignore[attr-defined]
+    assert judge({}, host="10.0.0.5", password=True).unsafe == ()
 
 
 @pytest.mark.parametrize("cluster", ["shop", "a:b", "a}b", "{a", "a b", "\u00e9", "%7D"])

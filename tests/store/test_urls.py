@@ -11,6 +11,7 @@ from durum.clock import SystemClock
 from durum.ids import SystemEntropy
 from durum.store import redis_url
 from durum.store.protocol import Store
+from durum.store.redis_pipe import Endpoint
 from durum.store.urls import DEFAULT, open_store
 
 
@@ -67,17 +68,50 @@ async def test_relative_path_is_beside_the_working_directory(
 
 
 @pytest.mark.parametrize(
-    ("url", "host", "port", "path", "login"),
+    ("url", "nodes", "path", "login"),
     [
-        ("redis://localhost", "localhost", 6379, "", ()),
-        ("redis://h:7/3", "h", 7, "", (("SELECT", 3),)),
-        ("redis://:p%40s@h", "h", 6379, "", (("AUTH", "p@s"),)),
-        ("redis://u:p@[::1]:7", "::1", 7, "", (("AUTH", "u", "p"),)),
-        ("unix:///run/r.sock?db=2", "", 6379, "/run/r.sock", (("SELECT", 2),)),
+        ("redis://localhost", (("localhost", 6379),), "", ()),
+        ("redis://h:7/3", (("h", 7),), "", (("SELECT", 3),)),
+        ("redis://:p%40s@h", (("h", 6379),), "", (("AUTH", "p@s"),)),
+        ("redis://u:p@[::1]:7", (("::1", 7),), "", (("AUTH", "u", "p"),)),
+        ("unix:///run/r.sock?db=2", (), "/run/r.sock", (("SELECT", 2),)),
+        ("redis+sentinel://a,b:7/main", (("a", 26379), ("b", 7)), "", ()),
+        ("redis+sentinel://:p@a/main/2", (("a", 26379),), "", (("AUTH", "p"), ("SELECT", 2))),
+        ("redis+cluster://a,[::1]:7,a", (("a", 6379), ("::1", 7)), "", ()),
     ],
 )
-def test_redis_url_is_read(url: str, host: str, port: int, path: str, login: tuple) -> None:  # type: ignore[type-arg]
-    """As redis-py reads it."""
+def test_redis_url_is_read(url: str, nodes: object, path: str, login: object) -> None:
+    """One form for each topology."""
     place = redis_url.parse(url)
-    end = place.endpoint
-    assert (end.host, end.port, end.path, end.login) == (host, port, path, login)
+    assert (place.nodes, place.path, place.login) == (nodes, path, login)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2/x@host/db",
+        "redis://:hunter2#@host/db",
+        "redis://u:hunter2@host:port",
+        "redis://u:pass?hunter2@host/db",
+        "redis+sentinel://h/main?sentinel_password=hunter2&x=1",
+        "redis+cluster://:hunter2@h/3",
+        "rediss://:hunter2@h?key=x",
+        "redis://:hunter2@h?wait=many",
+    ],
+)
+def test_password_is_not_shown_by_a_url_that_cannot_be_read(url: str) -> None:
+    """Where the password ends, nobody knows then."""
+    with pytest.raises(errors.ConfigError) as caught:
+        redis_url.parse(url)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(caught.value.__cause__)
+
+
+def test_place_and_endpoint_do_not_show_a_password() -> None:
+    """They stand in tracebacks and logs."""
+    place = redis_url.parse("redis+sentinel://u:hunter2@h/main?sentinel_password=hunter3&wait=1")
+    assert "hunter" not in repr(place) + place.url
+    assert place.url == "redis+sentinel://h/main?wait=1"
+    assert place.sentinel_account.password == "hunter3"
+    endpoint = Endpoint(url=place.url, login=place.login)
+    assert "hunter" not in repr(endpoint)

@@ -6,12 +6,16 @@
 -- a commit that was applied before; or -1 no owner record, -2 other token, -3 other version.
 local grain = redis.call('HMGET', KEYS[2], 'v', 'i')
 local last = grain[2]
-if last and string.sub(last, 1, 16) == ARGV[2] then
+local repeated = last and string.sub(last, 1, 16) == ARGV[2]
+if not repeated then
+--#include fence
+if (grain[1] or '0') ~= ARGV[3] then return -3 end -- VERSION
+end
+if repeated then
+  redis.pcall('HSET', KEYS[2], 'i', last) -- a write, so that WAIT waits for it on this connection too
   local version, commits = string.match(last, '^(%d+) (%d+)$', 17)
   return {tonumber(version), tonumber(commits)}
 end
---#include fence
-if (grain[1] or '0') ~= ARGV[3] then return -3 end -- VERSION
 if KEYS[3] then redis.call('HLEN', KEYS[3]) end -- fails here, not between writes, if it is no hash
 local commits = redis.call('HINCRBY', KEYS[1], 'c', 1)
 local answer = ARGV[2] .. ARGV[4] .. ' ' .. commits

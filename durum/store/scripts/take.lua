@@ -8,5 +8,7 @@ if token == ARGV[2] and token ~= ARGV[3] then
   silo, token = ARGV[4], ARGV[3]
   epoch = redis.call('HINCRBY', KEYS[1], 'e', 1)
   redis.call('HSET', KEYS[1], 's', silo, 't', token)
+elseif token == ARGV[3] then
+  redis.pcall('HSET', KEYS[1], 't', token) -- a write, so that WAIT waits for it on this connection too
 end
 return {silo, tonumber(epoch), token, tonumber(record[5])}
