@@ -145,6 +145,9 @@ class Dispatcher:
 
     def _hold(self, sink: Sink, call: Call, partition: int) -> None:
         """The partition is on its way to this silo: let the call wait for it."""
+        if (id(sink), call.id) in self._held_up:
+            again = f"{call.grain}: another call of this connection has the id {call.id}; it did not run."
+            return refuse(sink, call.id, errors.Rejected(again))
         load = self._services.load
         load.calls += 1
         load.bytes += len(call.args)
@@ -152,6 +155,7 @@ class Dispatcher:
             self._wait_held(sink, call, partition), f"hold {call.grain}", self._services.base.copy()
         )
         self._held_up[id(sink), call.id] = (task, len(call.args))
+        return None
 
     def _release(self, mark: tuple[int, int]) -> asyncio.Task[object]:
         """A call no longer waits for its partition."""
