@@ -211,7 +211,7 @@ class Activation:
             return
         if turn in self._waiting:
             self._waiting.remove(turn)
-            self._performer.forget(turn)
+            self._performer.drop(turn)
         else:
             self._performer.cancel(turn)
 

@@ -66,6 +66,9 @@ class ActivationHost:
         if not call.request:
             call.request = _request_of(turn)
         origin = Origin(turn.hops(), call.request, turn.deadline)
+        if self._services.clock.boottime() >= turn.deadline:
+            # It runs on until it is cancelled; whoever it calls must not begin to.
+            return await router.deliver(target, method, args, options, origin=origin)
         return await router.call(target, method, args, options, origin=origin)
 
     async def save(self) -> None:

@@ -140,7 +140,7 @@ class Performer:
     def cancel(self, turn: Turn) -> None:
         """Drop a turn that waits, cancel the code of one that runs; a commit on its way goes on."""
         if self._mailbox.withdraw(turn):
-            self.forget(turn)
+            self.drop(turn)
             self._pump()
         elif turn.task is not None:
             turn.task.cancel()
@@ -154,6 +154,12 @@ class Performer:
         """Cancel the code of all turns that run."""
         for turn in self._mailbox.running:
             self.cancel(turn)
+
+    def drop(self, turn: Turn) -> None:
+        """A turn that waited does not wait any more."""
+        if self._services.clock.boottime() >= turn.deadline:
+            turn.fail(self._late(turn))  # nobody has cancelled it, so somebody may still wait
+        self.forget(turn)
 
     def forget(self, turn: Turn) -> None:
         """A turn is over, or goes elsewhere: it no longer counts here."""

@@ -52,6 +52,22 @@ class Worker(Actor):
         self.done += 10
         await asyncio.sleep(seconds)
 
+    async def ask_late(self, seconds: float) -> int:
+        """Call another when the time is over."""
+        await asyncio.sleep(seconds)
+        return await self.actor(Worker, "late").note("late")
+
+    async def leave_caller(self, other: str) -> None:
+        """A task that calls another after this turn."""
+
+        async def later() -> None:
+            await asyncio.sleep(0.1)
+            ran.append(repr(await outcome(self.actor(Worker, other).note("never"))))
+
+        self._task = asyncio.ensure_future(later())
+
+    _task: asyncio.Task[None] | None = None
+
     async def ask(self, other: str, seconds: float) -> int:
         return await self.actor(Worker, other).work(other, seconds)
 
@@ -167,11 +183,48 @@ async def test_expired_call_is_refused_even_if_nobody_swept_it(house: House) -> 
 class _Sink:
     """A caller, by hand."""
 
+    trusted = True
+
     def __init__(self) -> None:
         self.answers: dict[int, object] = {}
 
     def send(self, message: object) -> None:
         self.answers[message.id] = message  # type: ignore[attr-defined]
+
+
+@simulated
+async def test_turn_past_its_deadline_calls_nobody(house: House) -> None:
+    """Until the sweep comes it runs on; but whom it calls would work for a caller that has gone."""
+    ran.clear()
+    cluster = await house.open([Worker])
+    worker = cluster.actor(Worker, "w")
+    await worker.get_done()
+    await cluster.actor(Worker, "late").get_done()
+    began = house.loop.time()
+    sink, dispatcher = _Sink(), house.silo().life._dispatcher
+    grain = worker._durum_target.grain  # type: ignore[attr-defined]
+    for number in range(20):
+        args = msgspec.msgpack.encode([0.1 + number / 100 + 0.005])
+        dispatcher.call(sink, Call(number, grain, "ask_late", args, 100 + 10 * number))
+        await asyncio.sleep(0.4)
+    assert house.loop.time() - began > 7
+    assert ran == []
+
+
+@simulated
+async def test_call_of_a_late_task_ends_at_its_deadline_too(house: House) -> None:
+    """It has no turn that is cancelled, and no connection that is swept; still every call ends."""
+    ran.clear()
+    cluster = await house.open([Worker], limited(call_timeout_s=3.0))
+    blocked = asyncio.ensure_future(
+        options(cluster.actor(Worker, "b"), timeout=20.0).work("b", 10.0)
+    )
+    await cluster.actor(Worker, "w").leave_caller("b")
+    await asyncio.sleep(5.0)
+    assert len(ran) == 2
+    assert "CallTimeout" in ran[1]
+    assert "did not run" in ran[1]
+    await blocked
 
 
 @simulated

@@ -320,6 +320,10 @@ async def test_state_that_is_too_large_is_an_answer_and_no_reason_to_try_again(
 
 
 class _Sink:
+    """A caller, by hand."""
+
+    trusted = True
+
     def __init__(self) -> None:
         self.answers: dict[int, object] = {}
 
