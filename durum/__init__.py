@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from durum.grains.reference import options
     from durum.grains.state import field
     from durum.silo.silo import Silo
+    from durum.wire.opaque import Opaque
 
 __all__ = [
     "Actor",
@@ -73,6 +74,7 @@ __all__ = [
     "NoSuchMethod",
     "NotAuthorized",
     "NotServing",
+    "Opaque",
     "Overloaded",
     "Probing",
     "Rejected",
@@ -97,6 +99,7 @@ _ELSEWHERE: Final = {
     "Cluster": "durum.client.client",
     "Lease": "durum.config",
     "Limits": "durum.config",
+    "Opaque": "durum.wire.opaque",
     "Probing": "durum.config",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",

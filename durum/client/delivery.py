@@ -55,6 +55,7 @@ class Delivery:
         attempts: how often it failed in a way that may be tried again.
         ran: what is known of it.
         last: why the last attempt failed.
+        pickled: it may travel over trusted links only.
     """
 
     grain: GrainId
@@ -69,6 +70,7 @@ class Delivery:
     attempts: int = 0
     ran: DidRun = DidRun.NO
     last: str = ""
+    pickled: bool = False
 
     @classmethod
     def of(cls, call: Call, now: float) -> Self:
@@ -125,6 +127,15 @@ class Delivery:
         self.last = "the connection to its silo broke"
         self.attempts += 1
         return None
+
+    def exposed(self) -> errors.NotAuthorized:
+        """The error of a call with pickled values whose link is not safe for them."""
+        return errors.NotAuthorized(
+            f"{self.grain}: {self.method} takes or returns pickled values, and the link to its silo is not"
+            f" safe for them; nothing was sent, {_RAN[self.ran]}. Both sides need the cluster secret or"
+            " mutual TLS, and TLS beyond this host.",
+            self.ran,
+        )
 
     def ending(self, *, closed: bool) -> errors.CallError:
         """The error of a call whose time is up, or whose client was closed."""

@@ -105,7 +105,7 @@ class Router:
             Exception: what the method itself raised.
         """
         first: AnyMessage | Exception | None = None
-        if options.timeout_s is None and not options.idempotency_key:
+        if options.timeout_s is None and not options.idempotency_key and not method.opaque:
             links = self._routes.by_partition
             link = links[target.hash % len(links)]
             if link is not None and not link.closing:
@@ -158,6 +158,7 @@ class Router:
             method=method.name,
             args=args,
             key=options.idempotency_key,
+            pickled=method.opaque,
             origin=origin,
             timeout_s=timeout_s,
             deadline=now + timeout_s,
@@ -211,6 +212,8 @@ class Router:
             if link is None:
                 outcome = None
                 continue
+            if delivery.pickled and not link.trusted:
+                raise delivery.exposed()
             left_s = delivery.deadline - self._clock.boottime()
             call = delivery.call(link.next_id(), left_s)
             outcome = await self._attempt(link, call, left_s)

@@ -17,6 +17,7 @@ class Link(Protocol):
     """What routing needs of a connection; the silo's own dispatcher offers it too."""
 
     closing: bool
+    trusted: bool
 
     def next_id(self) -> int:
         """A number for a request, larger than all before."""

@@ -74,6 +74,9 @@ class Actor:
         mailbox_limit: calls that may wait before one grain.
         replies_kept: how many replies of calls with an idempotency key one grain remembers.
         reply_window: how long it remembers them.
+        pickle: fields, arguments and results of types that have no form of their own (arrays, frames,
+            closures), or that hold Any, are pickled; see durum.Opaque. Such methods can be called
+            over trusted links only.
 
     Hooks, all optional: `async def on_activate(self)`, `async def on_deactivate(self, reason)`,
     `def migrate_state(self, old: dict, version: int) -> dict`.
@@ -110,6 +113,7 @@ class Actor:
         mailbox_limit: int | None = None,
         replies_kept: int | None = None,
         reply_window: timedelta | None = None,
+        pickle: bool | None = None,
     ) -> None:
         super().__init_subclass__()
         if "_durum_view_of" in cls.__dict__:
@@ -126,6 +130,7 @@ class Actor:
             "mailbox_calls": _count(title, "mailbox_limit", mailbox_limit),
             "replies_kept": _count(title, "replies_kept", replies_kept),
             "reply_window_s": _seconds(title, "reply_window", reply_window),
+            "pickle": pickle,
         }
         options = _options(cls, name, _count(title, "version", version), given)
         _take_shared_defaults(cls)

@@ -16,7 +16,7 @@ import msgspec
 from durum import errors
 from durum.grains.method import Method as Method  # noqa: PLC0414 - callers find it beside its kind
 from durum.grains.state import Field, Fields, factory_of
-from durum.wire import values
+from durum.wire import opaque
 from durum.wire.shapes import Unsupported
 
 KIND_ATTRIBUTE: Final = "_durum_kind"
@@ -39,6 +39,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
         mailbox_calls: calls waiting before one grain of the kind.
         replies_kept: remembered replies of one grain.
         reply_window_s: how long each is kept.
+        pickle: values of types that msgspec does not know are pickled; see opaque.py.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_calls: int | None = None
     replies_kept: int | None = None
     reply_window_s: float | None = None
+    pickle: bool = False
 
 
 class GrainKind:
@@ -165,7 +167,8 @@ class GrainKind:
             )
         hint = self._hint(cls, name)
         try:
-            return Field(title, name, values.codec(hint), default)
+            codec = opaque.codec(hint, pickled=self.options.pickle)
+            return Field(title, name, codec, default)
         except Unsupported as exc:
             raise errors.ConfigError(f"{title}.{name}: {exc}.") from exc
 
@@ -185,7 +188,8 @@ class GrainKind:
                 continue
             hints = typing.get_type_hints(function, localns=self._localns, include_extras=True)
             view = self.view if getattr(function, READ_ONLY_MARK, False) else None
-            yield name, Method(self._title, name, function, hints, view)
+            pickled = self.options.pickle
+            yield name, Method(self._title, name, function, hints, view, pickled=pickled)
 
     def _migration(self) -> Callable[[Any, dict[str, object], int], object] | None:
         if "migrate_state" not in self.hooks:

@@ -14,7 +14,8 @@ from typing import Any, Final, Never, NoReturn
 
 from durum import config, errors
 from durum.grains.source import compile_function
-from durum.wire import values
+from durum.wire import opaque, values
+from durum.wire.opaque import OpaqueCodec
 from durum.wire.shapes import Misfit, Unsupported
 from durum.wire.values import Codec
 
@@ -52,6 +53,12 @@ class Parameter:
         self.required = declared.default is inspect.Parameter.empty
         self.default = declared.default
 
+    @property
+    def written(self) -> str:
+        """The expression that a generated function writes for it."""
+        is_opaque = isinstance(self.codec, OpaqueCodec)
+        return f"_durum_seal({self.name})" if is_opaque else self.name
+
 
 class Method:
     """One public method.
@@ -62,8 +69,10 @@ class Method:
         function: the coroutine function itself.
         hints: its resolved annotations, by parameter; "return" for the result.
         view: makes the instance that a read-only turn runs on, or None for other methods.
+        pickled: whether values of types that msgspec does not know are pickled.
 
     Attributes:
+        opaque: it takes or returns pickled values, so it may be called over trusted links only.
         waits: whether a turn of it can suspend. One that cannot needs no Task.
         invoke: takes an instance and encoded arguments, checks them, returns the coroutine.
             Raises ArgumentError where they do not fit.
@@ -88,7 +97,10 @@ class Method:
         function: Callable[..., Any],
         hints: Mapping[str, Any],
         view: Callable[[Any], Any] | None,
+        *,
+        pickled: bool = False,
     ) -> None:
+        self._pickled: Final = pickled
         self.owner: Final = owner
         self.name: Final = name
         self.function: Final = function
@@ -105,10 +117,17 @@ class Method:
             returned = type(None)
         self._result: Final[Codec[Any]] = self._codec("result", returned)
         codecs = [each.codec.annotation for each in self.parameters]
+        self._opaque_places: Final = [
+            (place, each)
+            for place, each in enumerate(self.parameters)
+            if isinstance(each.codec, OpaqueCodec)
+        ]
+        self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {
             "_durum_write": values.encode_fast,
+            "_durum_seal": opaque.seal,
             "_durum_check": self._arguments.check,
             "_durum_method": self,
             "_durum_len": len,
@@ -167,7 +186,7 @@ class Method:
 
     def _codec(self, what: str, annotation: Any) -> Codec[Any]:
         try:
-            return values.codec(annotation)
+            return opaque.codec(annotation, pickled=self._pickled)
         except Unsupported as exc:
             raise errors.ConfigError(f"{self.owner}.{self.name}: {what}: {exc}.") from exc
 
@@ -176,8 +195,9 @@ class Method:
         body = f"    return ({everything})\n"
         if what == "pack":
             check = f"    _durum_check(({everything}))\n" if self._arguments.check else ""
+            written = "".join(f"{each.written}, " for each in self.parameters)
             body = (
-                f"{check}    _durum_data = _durum_write(({everything}))\n"
+                f"{check}    _durum_data = _durum_write(({written}))\n"
                 "    if _durum_len(_durum_data) > _durum_method.limit_bytes:\n"
                 "        _durum_method.sized(_durum_data)\n    return _durum_data\n"
             )
@@ -196,17 +216,31 @@ class Method:
         plain = len(self.parameters) - len(named)
         passed = ", ".join(["*_v" if not named else f"*_v[:{plain}]", *named])
         instance = "_i" if view is None else "_view(_i)"
+        decoded = "_open(_decode(_args))" if self._opaque_places else "_decode(_args)"
         text = (
-            "def invoke(_i, _args):\n    try:\n        _v = _decode(_args)\n"
+            f"def invoke(_i, _args):\n    try:\n        _v = {decoded}\n"
             "    except Exception as exc:\n        _v = _slowly(_args, exc)\n"
             f"    return _function({instance}, {passed})\n"
         )
         names = {"_decode": decode, "_slowly": slowly, "_function": function, "_view": view}
+        names["_open"] = self._open
         self.invoke = self._written("invoke", text, names)
+
+    def _open(self, decoded: tuple[Any, ...]) -> list[Any]:
+        """Unpickle what is opaque. Only calls over trusted links come this far."""
+        opened = list(decoded)
+        for place, each in self._opaque_places:
+            opened[place] = each.codec.convert(opened[place])
+        return opened
 
     def _unpack_slowly(self, args: bytes, error: Exception) -> Sequence[Any]:
         """Read arguments that are no complete array of what the method declares."""
         document = values.json_document(args)
+        if document is not None and self.opaque:
+            raise self._refusal(
+                "it takes or returns pickled values (durum.Opaque), which have no JSON form",
+                "Call it from Python.",
+            )
         try:
             given = self._given(args) if document is None else values.json_parts(document)
         except Misfit as exc:
@@ -268,6 +302,8 @@ class Method:
             "def decode(_d):\n    try:\n        return _read(_d)\n"
             "    except Exception:\n        return _misfit(_d)\n"
         )
+        if isinstance(result, OpaqueCodec):
+            decode = "def decode(_d):\n    return _misfit(_d)\n"
         self.encode_result = self._written("encode", encode, names)
         self.decode_result = self._written("decode", decode, names)
 

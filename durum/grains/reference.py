@@ -289,10 +289,11 @@ def _proxy_class(cls: type[T]) -> type[Reference]:
 
 def _proxy_method(method: Method) -> object:
     everything = "".join(f"{each.name}, " for each in method.parameters)
+    written = "".join(f"{each.written}, " for each in method.parameters)
     check = f"        _durum_check(({everything}))\n" if method.names["_durum_check"] else ""
     text = (
         f"async def {method.name}(_durum_self, {method.signature}):\n    try:\n{check}"
-        f"        _durum_args = _durum_write(({everything}))\n"
+        f"        _durum_args = _durum_write(({written}))\n"
         "        if _durum_len(_durum_args) > _durum_method.limit_bytes:\n"
         "            _durum_method.sized(_durum_args)\n"
         "    except Exception:\n"

@@ -14,7 +14,8 @@ import msgspec
 
 from durum import errors
 from durum.grains.source import compile_function
-from durum.wire import values
+from durum.wire import opaque, values
+from durum.wire.opaque import OpaqueCodec
 from durum.wire.shapes import Misfit
 from durum.wire.values import Codec
 
@@ -120,6 +121,12 @@ class Field:
             ) from exc
 
 
+def _written(field: Field, value: object) -> bytes:
+    return (
+        field.codec.encode(value) if isinstance(field.codec, OpaqueCodec) else values.encode(value)
+    )
+
+
 def factory_of(default: object) -> Callable[[], object] | None:
     """How a default is made anew for each instance, or None where one value serves all."""
     if isinstance(default, FieldSpec):
@@ -205,6 +212,7 @@ class Fields:
     def _names(self) -> dict[str, object]:
         names: dict[str, object] = {
             "_write": values.encode_fast,
+            "_seal": opaque.seal,
             "_slowly": self._encode_slowly,
             "_layout": self._layout,
             "_decode": self._decode,
@@ -212,6 +220,7 @@ class Fields:
         for index, each in enumerate(self._fields.values()):
             names[f"_default{index}"], names[f"_make{index}"] = each.value, each.factory
             names[f"_check{index}"] = each.codec.check
+            names[f"_open{index}"] = each.codec.convert
             for which, cls in enumerate(each.codec.classes):
                 names[f"_class{index}_{which}"] = cls
         return names
@@ -221,6 +230,9 @@ class Fields:
         loads, checks, fits, exact = "", "", ["_i._durum_extra is None"], True
         for index, (name, each) in enumerate(self._fields.items()):
             loads += f"        _f{index} = _i.{name}\n"
+            if isinstance(each.codec, OpaqueCodec):
+                checks += f"            _f{index} = _seal(_f{index})\n"
+                continue
             if each.codec.check is not None:
                 checks += f"            _check{index}(_f{index})\n"
             if not each.codec.exact:
@@ -239,7 +251,15 @@ class Fields:
         )
 
     def _read_text(self) -> str:
-        moves = "".join(f"    _i.{name} = _s.{name}\n" for name in self._fields)
+        # All are opened before the first is assigned: a restore gives all fields or none.
+        moves = "".join(
+            f"    _f{index} = _open{index}(_s.{name})\n"
+            for index, (name, each) in enumerate(self._fields.items())
+            if isinstance(each.codec, OpaqueCodec)
+        )
+        for index, (name, each) in enumerate(self._fields.items()):
+            is_opaque = isinstance(each.codec, OpaqueCodec)
+            moves += f"    _i.{name} = " + (f"_f{index}\n" if is_opaque else f"_s.{name}\n")
         return f"def read(_i, _blob):\n    _s = _decode(_blob)\n{moves}    _i._durum_extra = None\n"
 
     def _reset_text(self) -> str:
@@ -306,7 +326,7 @@ class Fields:
     def _migrated(
         self, instance: Stateful, parts: dict[str, bytes], version: int, migrate: Migrate
     ) -> tuple[dict[str, object], dict[str, bytes]]:
-        old = {name: values.decode_plain(part) for name, part in parts.items()}
+        old = {name: opaque.decode_stored(part) for name, part in parts.items()}
         new = migrate(instance, old, version)
         if not isinstance(new, dict):
             raise errors.StoreError(
@@ -317,10 +337,16 @@ class Fields:
         for name, each in self._fields.items():
             if name in new:
                 try:
-                    found[name] = each.codec.decode(values.encode(new.pop(name)))
+                    found[name] = each.codec.decode(_written(each, new.pop(name)))
                 except Misfit as exc:
                     raise self._unreadable(instance, exc, name) from exc
-        return found, {name: values.encode(part) for name, part in new.items()}
+        carried = {
+            name: parts[name]
+            if name in parts and opaque.is_sealed(parts[name])
+            else values.encode(part)
+            for name, part in new.items()
+        }
+        return found, carried
 
     def _unreadable(self, instance: Stateful, exc: Misfit, name: str = "") -> errors.StoreError:
         where = f" field {name}{exc.path}:" if name else ""

@@ -161,6 +161,8 @@ class Activation:
         method = self._methods.get(call.method)
         if method is None:
             return refuse(sink, call.id, refusals.no_such_method(self.kind, call.method))
+        if method.opaque and not sink.trusted:
+            return refuse(sink, call.id, refusals.untrusted(self.grain, call.method))
         turn = Turn(
             self._next_turn(),
             call,

@@ -18,6 +18,7 @@ class InwardLink:
         self._ids = count(1)
         self._pending: dict[int, asyncio.Future[AnyMessage]] = {}
         self.closing = False
+        self.trusted = True
 
     def lead_to(self, dispatcher: Dispatcher) -> None:
         """Name who takes in the calls."""

@@ -15,6 +15,15 @@ def no_such_method(kind: GrainKind, method: str) -> errors.NoSuchMethod:
     )
 
 
+def untrusted(grain: GrainId, method: str) -> errors.NotAuthorized:
+    """The refusal of a pickle from somebody who may not bring one: opening it would run his code."""
+    return errors.NotAuthorized(
+        f"{grain}: {method} takes or returns pickled values, and the link that the call came on is not"
+        " safe for them; the call did not run. Both sides need the cluster secret or mutual TLS, and TLS"
+        " beyond this host."
+    )
+
+
 def not_serving(grain: GrainId, why: object) -> errors.NotServing:
     """The refusal that routers answer by trying again."""
     return errors.NotServing(f"{grain} is not served here now ({why}); the call did not run.")

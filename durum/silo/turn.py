@@ -17,6 +17,9 @@ from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
 class Sink(Protocol):
     """Where answers go: a connection, or the silo itself."""
 
+    trusted: bool
+    """Pickled values may come from there and go there."""
+
     def send(self, message: AnyMessage) -> None:
         """Send a message; never blocks, never fails."""
         ...

@@ -65,6 +65,22 @@ class Unsupported(TypeError):
     """Values of a declared type cannot travel. The message says which part of it and why."""
 
 
+class Sealed:
+    """A Python object as its pickle, which nobody has opened. Inert: only opaque.py opens one.
+
+    Args:
+        data: the pickle.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"<Sealed {len(self.data)} bytes>"
+
+
 class Misfit(ValueError):
     """A value cannot be written, or bytes do not fit their type.
 
@@ -86,6 +102,7 @@ class Survey:
     classes: tuple[type, ...]
     exact: bool
     check: Callable[[Any], None] | None
+    sealed: bool
 
 
 def survey(annotation: Any) -> Survey:
@@ -107,7 +124,8 @@ def survey(annotation: Any) -> Survey:
             raise Unsupported(reason)
     classes, exact = _classes(info)
     check = _Checks().of(info) if _has_any(info) else None
-    return Survey(classes, exact, None if check is None else _rooted(check))
+    sealed = any(_is_sealed(part) for part in _parts(info, set()))
+    return Survey(classes, exact, None if check is None else _rooted(check), sealed)
 
 
 def refusal(cls: type) -> str:
@@ -144,12 +162,13 @@ def _children(info: inspect.Type) -> list[inspect.Type]:
 
 def _objection(info: inspect.Type) -> str:
     if isinstance(info, inspect.CustomType):
-        if is_pydantic(info.cls):
+        if is_pydantic(info.cls) or _is_sealed(info):
             return ""
         name = getattr(info.cls, "__qualname__", repr(info.cls))
         return refusal(info.cls) or (
             f"{name} is no type whose values can travel; use a dataclass, Struct, NamedTuple, "
-            "TypedDict, pydantic model, enum or a builtin, and Any for JSON-like values"
+            "TypedDict, pydantic model, enum or a builtin, Any for JSON-like values, or "
+            "durum.Opaque[...] to have it pickled"
         )
     if isinstance(info, inspect.RawType | inspect.ExtType | inspect.MemoryViewType):
         return f"{type(info).__name__.removesuffix('Type')} stands for bytes; declare bytes"
@@ -158,6 +177,10 @@ def _objection(info: inspect.Type) -> str:
     if isinstance(info, inspect.SetType | inspect.FrozenSetType) and not _hashable(info.item_type):
         return "the items of a set must be hashable; use text, numbers or tuples of them"
     return ""
+
+
+def _is_sealed(info: inspect.Type) -> bool:
+    return isinstance(info, inspect.CustomType) and info.cls is Sealed
 
 
 def _hashable(info: inspect.Type) -> bool:

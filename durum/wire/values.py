@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from durum.wire.shapes import BYTES, Misfit, refusal, survey
+from durum.wire.shapes import BYTES, Misfit, Sealed, refusal, survey
 
 T = TypeVar("T")
 
@@ -24,6 +24,8 @@ BIG_INT: Final = 1
 """Extension type of an integer beyond 64 bits: two's complement, big-endian."""
 JSON: Final = 2
 """Extension type that wraps a whole JSON document, where whoever wrote it has no types at hand."""
+PICKLED: Final = 3
+"""Extension type of a pickle. It is opened by opaque.py only, never by a decoder."""
 
 _PATH: Final = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
 IN_64_BITS: Final = range(-(2**63), 2**64)
@@ -51,6 +53,8 @@ def _clause(text: str) -> str:
 
 def _outward(value: object) -> object:
     """Turn what msgspec does not know into what it does. Called only for such values."""
+    if isinstance(value, Sealed):
+        return msgspec.msgpack.Ext(PICKLED, value.data)
     reason = refusal(type(value))
     if reason:
         raise Misfit(reason)
@@ -66,6 +70,10 @@ def _outward(value: object) -> object:
 
 def _inward(cls: type[Any], value: object) -> object:
     """Build what _outward took apart. msgspec adds the path to a ValueError raised here."""
+    if cls is Sealed:
+        if isinstance(value, Sealed):
+            return value
+        raise ValueError("Expected a pickled value, which only another Python process can send")
     return cls.model_validate(value)
 
 
@@ -75,10 +83,19 @@ def _extension(code: int, content: memoryview) -> int:
     return int.from_bytes(content, "big", signed=True)
 
 
+def _extension_or_pickle(code: int, content: memoryview) -> int | Sealed:
+    return Sealed(bytes(content)) if code == PICKLED else _extension(code, content)
+
+
+def _extension_shown(code: int, content: memoryview) -> int | str:
+    return f"<pickled, {len(content)} bytes>" if code == PICKLED else _extension(code, content)
+
+
 encode_fast: Final[Callable[[object], bytes]] = msgspec.msgpack.Encoder(enc_hook=_outward).encode
 """The one encoder, for hot paths: raises anything, and knows no integers beyond 64 bits."""
 
 _decode_any = msgspec.msgpack.Decoder(ext_hook=_extension).decode
+_decode_shown = msgspec.msgpack.Decoder(ext_hook=_extension_shown).decode
 
 
 def encode(value: object) -> bytes:
@@ -238,7 +255,10 @@ def as_json(data: bytes) -> bytes:
     Raises:
         Misfit: it is not one well-formed value.
     """
-    value = decode_plain(data)
+    try:
+        value = _decode_shown(data)
+    except Exception as exc:
+        raise misfit(exc) from exc
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError):
@@ -262,7 +282,7 @@ class Codec(Generic[T]):
         Unsupported: values of the type cannot travel; the message says why.
     """
 
-    __slots__ = ("_json", "annotation", "check", "classes", "exact", "read")
+    __slots__ = ("_extension", "_json", "annotation", "check", "classes", "exact", "read")
 
     def __init__(self, annotation: Any) -> None:
         found = survey(annotation)
@@ -270,8 +290,9 @@ class Codec(Generic[T]):
         self.classes: Final = found.classes
         self.exact: Final = found.exact
         self.check: Final = found.check
+        self._extension = _extension_or_pickle if found.sealed else _extension
         self.read: Final[Callable[[bytes], T]] = msgspec.msgpack.Decoder(
-            annotation, dec_hook=_inward, ext_hook=_extension
+            annotation, dec_hook=_inward, ext_hook=self._extension
         ).decode
         self._json: msgspec.json.Decoder[T] | None = None
 
@@ -343,9 +364,9 @@ class Codec(Generic[T]):
         """The typed decoder refuses integers beyond 64 bits; where there are any, read in two steps."""
         seen: list[int] = []
 
-        def extension(code: int, content: memoryview) -> int:
+        def extension(code: int, content: memoryview) -> int | Sealed:
             seen.append(code)
-            return _extension(code, content)
+            return self._extension(code, content)
 
         try:
             plain = msgspec.msgpack.decode(data, ext_hook=extension)
