@@ -324,8 +324,50 @@ class TurnStore(Protocol):
         """Succeed if the partition still has the token. Raises as `load` does."""
         ...
 
+    def erase(
+        self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
+    ) -> asyncio.Future[Committed]:
+        """Take a grain's state away, and keep what must not be forgotten yet, in one atomic step.
 
-class Store(Service, MembershipTable, PartitionTable, TurnStore, Protocol):
+        Version and commit counter grow by one, as by a commit, so that nothing sent before can land.
+        Remembered replies and the version stay, and go once the time is over, unless the grain has been
+        committed again. Sent again, it finds itself done.
+
+        Args:
+            partition: the grain's partition.
+            token: the holding.
+            grain: which grain.
+            version: the version it must have.
+            keep_s: how long remembered replies stay.
+
+        Raises:
+            Superseded, DataLoss, StoreUnavailable: as `commit` does.
+        """
+        ...
+
+
+class Queries(Protocol):
+    """Which grains there are. For people and tools: read beside the turns, so possibly a moment old."""
+
+    def scan(
+        self, partition: int, prefix: str, after: str, limit: int
+    ) -> asyncio.Future[Sequence[GrainId]]:
+        """Ids of grains that have been committed, and not erased since, by the order of their bytes.
+
+        Args:
+            partition: where to look; one that does not exist has none.
+            prefix: what the ids begin with.
+            after: only ids behind this one; "" for all.
+            limit: at most so many.
+        """
+        ...
+
+    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
+        """How many ids `scan` would give in all."""
+        ...
+
+
+class Store(Service, MembershipTable, PartitionTable, TurnStore, Queries, Protocol):
     """All of it, behind one URL.
 
     Attributes:

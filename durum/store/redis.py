@@ -7,6 +7,7 @@ stand before them. How many servers are behind a way, this does not know.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -276,6 +277,31 @@ class RedisStore:
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
         command = self._command("verify", (self._keys.owner(partition),), (token,))
         return self._pipe.send(command, redis_answers.finish_verify)
+
+    def erase(
+        self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
+    ) -> asyncio.Future[Committed]:
+        named = self._keys.grain(partition, grain), self._keys.replies(partition, grain)
+        keys = self._keys.owner(partition), *named, self._keys.index(partition)
+        args = token, version, version + 1, grain, max(1, math.ceil(keep_s))
+        command = self._command("erase", keys, args)
+        return self._pipe.send(command, partial(redis_answers.finish_commit, version + 1))
+
+    # -- Queries
+
+    def scan(
+        self, partition: int, prefix: str, after: str, limit: int
+    ) -> asyncio.Future[Sequence[GrainId]]:
+        first = prefix.encode()
+        least = b"(" + after.encode() if after.encode() >= first else b"[" + first
+        key = self._keys.index(partition)
+        command = ("ZRANGEBYLEX", key, least, b"(" + first + b"\xff", "LIMIT", 0, limit)
+        return self._pipe.send(command, redis_answers.finish_scan)
+
+    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
+        first = prefix.encode()  # UTF-8 has no 0xff: with it at its end, it is above all that begin so
+        key = self._keys.index(partition)
+        return self._pipe.send(("ZLEXCOUNT", key, b"[" + first, b"(" + first + b"\xff"), plain)
 
     # -- inside
 

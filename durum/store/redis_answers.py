@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from durum import errors
-from durum.ids import SiloId, Token
+from durum.ids import GrainId, SiloId, Token
 from durum.store import rows
 from durum.store.protocol import Beat, Committed, Owner, Record, TableRead
 from durum.views import View
@@ -45,6 +45,11 @@ def finish_replies(future: asyncio.Future[Any], reply: Any) -> None:
         future.set_result(dict(zip(reply[::2], reply[1::2], strict=True)))
     else:
         future.set_exception(_refusal(reply))
+
+
+def finish_scan(future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle a listing of ids."""
+    future.set_result([GrainId(grain.decode()) for grain in reply])
 
 
 def finish_verify(future: asyncio.Future[Any], reply: Any) -> None:

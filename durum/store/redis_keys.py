@@ -42,3 +42,8 @@ class Keys:
     def replies(self, partition: int, grain: GrainId) -> str:
         """A grain's remembered replies, apart from its record: no turn rewrites them all."""
         return f"{self.prefix(partition)}r:{grain}"
+
+    def index(self, partition: int) -> str:
+        """Ids of the partition's grains, sorted. The commit script makes this name itself, and that of
+        the replies."""
+        return self.prefix(partition) + "idx"

@@ -12,6 +12,7 @@ _NAMES: Final = (
     "raise",
     "replies",
     "verify",
+    "erase",
     "take",
     "own",
     "create",

@@ -14,7 +14,14 @@ from typing import Final, TypeVar
 from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
-from durum.store import local_disk, sqlite_errors, sqlite_schema, sqlite_tables, sqlite_writer
+from durum.store import (
+    local_disk,
+    sqlite_errors,
+    sqlite_grains,
+    sqlite_schema,
+    sqlite_tables,
+    sqlite_writer,
+)
 from durum.store.protocol import (
     ID_BYTES,
     Beat,
@@ -204,6 +211,23 @@ class SqliteStore:
 
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
         return self._submit(sqlite_tables.verify, (partition, token), writes=False)
+
+    def erase(
+        self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
+    ) -> asyncio.Future[Committed]:
+        now = self._clock.wall()
+        args = partition, token, grain, version, (now, now + keep_s)
+        return self._submit(sqlite_grains.erase, args, writes=True)
+
+    # -- Queries
+
+    def scan(
+        self, partition: int, prefix: str, after: str, limit: int
+    ) -> asyncio.Future[Sequence[GrainId]]:
+        return self._read(sqlite_grains.scan, partition, prefix, after, limit)
+
+    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
+        return self._read(sqlite_grains.count, partition, prefix)
 
     # -- the way to the writer
 

@@ -36,6 +36,10 @@ CREATE TABLE grains (
 CREATE TABLE replies (
     partition INTEGER NOT NULL, grain BLOB NOT NULL, key BLOB NOT NULL, reply BLOB NOT NULL,
     PRIMARY KEY (partition, grain, key)) WITHOUT ROWID;
+CREATE TABLE tombstones (
+    partition INTEGER NOT NULL, grain BLOB NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (partition, grain)) WITHOUT ROWID;
+CREATE INDEX tombstones_until ON tombstones (until);
 """
 
 

@@ -280,6 +280,8 @@ def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
     check_token(held, turn.token, partition)
     check_version(stored or 0, turn.version, turn.grain)
     version, commits = turn.version + 1, commits + 1
+    if last_id is None:  # its first commit, or the first since it was erased
+        db.execute("DELETE FROM tombstones WHERE partition = ? AND grain = ?", (partition, key))
     db.execute(
         _WITHOUT_STATE if turn.state is None else _WITH_STATE,
         (partition, key, version, turn.state, turn.id, version, commits),

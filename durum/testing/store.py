@@ -25,7 +25,7 @@ from durum.testing.loop import SimLoop, SimulationError
 from durum.testing.store_client import HostStore, Operation
 from durum.testing.store_log import Applied, StoreLog
 
-_WRITES: Final = frozenset({"create", "write_row", "beat", "take", "commit"})
+_WRITES: Final = frozenset({"create", "write_row", "beat", "take", "commit", "erase"})
 """What a replay has to run again; a load too, where it raises a version."""
 
 

@@ -212,6 +212,21 @@ class HostStore:
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
         return self._ask("verify", partition, token)
 
+    def erase(
+        self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
+    ) -> asyncio.Future[Committed]:
+        return self._ask("erase", partition, token, grain, version, keep_s=keep_s)
+
+    # --- Queries
+
+    def scan(
+        self, partition: int, prefix: str, after: str, limit: int
+    ) -> asyncio.Future[Sequence[GrainId]]:
+        return self._ask("scan", partition, prefix, after, limit)
+
+    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
+        return self._ask("count", partition, prefix)
+
     # --- the way out
 
     def _ask(self, name: str, *args: Any, **options: Any) -> asyncio.Future[Any]:

@@ -17,6 +17,15 @@ if repeated then
   return {tonumber(version), tonumber(commits)}
 end
 if KEYS[3] then redis.call('HLEN', KEYS[3]) end -- fails here, not between writes, if it is no hash
+if not last then
+  -- Its first commit, or the first since it was erased. The names are made here, since sending them
+  -- along would cost every commit; the partition's hash tag keeps them on this server.
+  local prefix = string.sub(KEYS[1], 1, -4)
+  local id = string.sub(KEYS[2], #prefix + 3)
+  redis.call('ZADD', prefix .. 'idx', 0, id) -- first: it fails where that is no index
+  redis.call('PERSIST', KEYS[2])
+  redis.call('PERSIST', prefix .. 'r:' .. id)
+end
 local commits = redis.call('HINCRBY', KEYS[1], 'c', 1)
 local answer = ARGV[2] .. ARGV[4] .. ' ' .. commits
 if ARGV[5] == '1' then
