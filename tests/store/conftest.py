@@ -12,10 +12,14 @@ from durum.clock import SystemClock
 from durum.ids import SystemEntropy
 from durum.store.protocol import Store
 from durum.store.urls import open_store
+from tests.support.certificates import Authority
+from tests.support.clusters import Clustered
+from tests.support.sentinels import Sentineled
 from tests.support.servers import PRODUCTS, Server, binary_of
 from tests.support.services import Service
 
 _numbers = itertools.count()
+TOPOLOGIES = ("redis-tls", "valkey-sentinel", "valkey-cluster", "redis-cluster")
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +39,46 @@ def servers() -> Iterator[Callable[[str], Server]]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whoever signs the servers' certificates."""
+    return Authority(tmp_path_factory.mktemp("tls"), "store")
+
+
+@pytest.fixture(scope="session")
+def topologies(authority: Authority) -> Iterator[Callable[[str], str]]:
+    """The URL of a server, or several, of each kind; started when first asked for, and harmed by nobody."""
+    urls: dict[str, str] = {}
+    running: list[Server | Sentineled | Clustered] = []
+
+    def get(kind: str) -> str:
+        product, _, form = kind.partition("-")
+        if binary_of(product) is None:
+            pytest.skip(f"{product} is not installed here")
+        if kind not in urls:
+            match form:
+                case "tls":
+                    server = Server(product, tls=tls_of(authority)).start()
+                    running.append(server)
+                    urls[kind] = f"{server.url}?ca={authority.file}"
+                case "sentinel":
+                    running.append(Sentineled(product))
+                    urls[kind] = running[-1].url
+                case _:
+                    running.append(Clustered(product))
+                    urls[kind] = running[-1].url
+        return urls[kind]
+
+    yield get
+    for one in running:
+        one.remove()
+
+
+def tls_of(authority: Authority) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+    """Certificate, key and authority for a server of this host, which asks clients for nothing."""
+    return (*authority.issue("server", "127.0.0.1"), authority.file)
+
+
 @pytest.fixture
 def fresh_server() -> Iterator[Callable[..., Server]]:
     """Start servers of this test's own, which it may kill."""
@@ -51,9 +95,12 @@ def fresh_server() -> Iterator[Callable[..., Server]]:
         server.remove()
 
 
-@pytest.fixture(params=["sqlite-file", "sqlite-inline", "memory", *PRODUCTS])
+@pytest.fixture(params=["sqlite-file", "sqlite-inline", "memory", *PRODUCTS, *TOPOLOGIES])
 async def store(
-    request: pytest.FixtureRequest, tmp_path: pathlib.Path, servers: Callable[[str], Server]
+    request: pytest.FixtureRequest,
+    tmp_path: pathlib.Path,
+    servers: Callable[[str], Server],
+    topologies: Callable[[str], str],
 ) -> AsyncIterator[Store]:
     """One provider, open and empty."""
     kind = request.param
@@ -62,6 +109,8 @@ async def store(
         url = f"sqlite:///{tmp_path}/deep/durum.db"
     elif kind in PRODUCTS:
         url = servers(kind).url
+    elif kind in TOPOLOGIES:
+        url = topologies(kind)
     else:
         url = "memory:"
     opened = await open_store(

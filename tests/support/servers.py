@@ -58,15 +58,32 @@ class Server:
         product: "valkey" or "redis".
         settings: more arguments, such as ("--appendonly", "yes").
         tcp: listen on a free loopback port; otherwise on a unix socket only.
+        tls: files of certificate, key and authority: listen with TLS on a port of its own, besides.
     """
 
-    def __init__(self, product: str, settings: Sequence[str] = (), *, tcp: bool = False) -> None:
+    def __init__(
+        self,
+        product: str,
+        settings: Sequence[str] = (),
+        *,
+        tcp: bool = False,
+        tls: tuple[pathlib.Path, pathlib.Path, pathlib.Path] | None = None,
+    ) -> None:
         binary = binary_of(product)
         assert binary is not None, f"{product} is not installed"
         # A short path: a socket's is limited to about a hundred characters.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="durum-"))
         self.port = free_port() if tcp else 0
         self.path = "" if tcp else str(self.folder / "s")
+        self.tls_port = free_port() if tls else 0
+        if tls is not None:
+            cert, key, authority = tls
+            settings = (
+                *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
+                *("--tls-cert-file", str(cert), "--tls-key-file", str(key)),
+                *("--tls-ca-cert-file", str(authority)),
+                *settings,
+            )
         self._command = [
             binary,
             *("--port", str(self.port), "--bind", "127.0.0.1"),
@@ -80,6 +97,8 @@ class Server:
     @property
     def url(self) -> str:
         """What open_store takes."""
+        if self.tls_port:
+            return f"rediss://127.0.0.1:{self.tls_port}/0"
         return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.path}"
 
     def start(self) -> Server:

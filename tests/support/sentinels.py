@@ -1,0 +1,141 @@
+"""A primary, its replicas and three sentinels, all real; promoted, cut off, and killed by tests.
+
+Owns these processes; knows nothing of Durum but the form of its URL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from typing import Final
+
+from tests.support.servers import Server, binary_of, die_with_parent, free_port
+
+NAME: Final = "main"
+DOWN_AFTER_MS: Final = 400
+PATIENCE_S: Final = 20.0
+_numbers = itertools.count()
+
+
+def eventually(holds: object, what: str, server: Server | None = None) -> None:
+    """Wait for what other processes bring about; fail where it does not come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"{what} did not come about: {server.log()[-2000:] if server else ''}"
+            )
+        time.sleep(0.02)
+
+
+def replication(server: Server) -> dict[str, str]:
+    """A server's INFO replication."""
+    lines = server.ask("INFO", "replication").decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class Sentinel(Server):
+    """One sentinel. It rewrites its file, so that it has one.
+
+    Args:
+        product: "valkey" or "redis".
+        port: the primary's.
+        quorum: how many must miss it.
+    """
+
+    def __init__(self, product: str, port: int, quorum: int) -> None:
+        super().__init__(product, tcp=True)
+        binary = binary_of(product)
+        assert binary is not None
+        file = self.folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/log\n"
+            f"sentinel monitor {NAME} 127.0.0.1 {port} {quorum}\n"
+            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
+            f"sentinel failover-timeout {NAME} 4000\n"
+        )
+        self._command = [binary, str(file), "--sentinel"]
+
+
+class Sentineled:
+    """A primary with replicas under sentinels.
+
+    Args:
+        product: "valkey" or "redis".
+        settings: of primary and replicas.
+        replicas: how many.
+    """
+
+    def __init__(self, product: str, settings: tuple[str, ...] = (), *, replicas: int = 1) -> None:
+        self._product = product
+        settings = ("--repl-diskless-sync-delay", "0", *settings)
+        self.servers = [Server(product, settings, tcp=True)]
+        self.primary.start()
+        primary = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.servers += [
+            Server(product, (*settings, *primary), tcp=True).start() for _ in range(replicas)
+        ]
+        self.sentinels = [Sentinel(product, self.primary.port, 2).start() for _ in range(3)]
+        for sentinel in self.sentinels:
+            # Its usual pace is for networks; all of ours is on one machine.
+            for what in ("info-period", "publish-period", "ping-period", "ask-period"):
+                sentinel.ask("SENTINEL", "DEBUG", what, "100")
+        eventually(self._ready, "sentinels and replicas", self.sentinels[0])
+        for sentinel in self.sentinels:
+            # Those who have not led a promotion undo it if they do not hear of it in four of these.
+            sentinel.ask("SENTINEL", "DEBUG", "publish-period", "2000")
+
+    @property
+    def primary(self) -> Server:
+        """The first one."""
+        return self.servers[0]
+
+    @property
+    def url(self) -> str:
+        """What open_store takes."""
+        return (
+            f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/{NAME}"
+        )
+
+    def now(self) -> Server:
+        """Who the sentinels name."""
+        answer = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+        return next(one for one in self.servers if f"\r\n{one.port}\r\n".encode() in answer)
+
+    def promote(self) -> None:
+        """Have the sentinels make a replica the primary, while the primary lives."""
+        before = self.now()
+        eventually(
+            lambda: self.sentinels[0].ask("SENTINEL", "FAILOVER", NAME).startswith(b"+OK"),
+            "the order to promote",
+        )
+        self.wait_promoted(before)
+
+    def wait_promoted(self, before: Server) -> Server:
+        """Wait until another server is the primary; return it."""
+        eventually(lambda: self.now() is not before, "a promotion", self.sentinels[0])
+        after = self.now()
+        eventually(lambda: replication(after)["role"] == "master", "the new primary's role", after)
+        return after
+
+    def cut_replication(self) -> None:
+        """Keep replicas from the primary's writes from now on; promotion then loses them."""
+        for server in self.servers[1:]:
+            server.ask("CONFIG", "SET", "masterauth", "wrong")
+        self.primary.ask("CLIENT", "KILL", "TYPE", "replica")
+
+    def remove(self) -> None:
+        """End them all."""
+        for server in (*self.sentinels, *self.servers):
+            server.remove()
+
+    def _ready(self) -> bool:
+        answers = [one.ask("SENTINEL", "MASTER", NAME) for one in self.sentinels]
+        linked = all(replication(one)["master_link_status"] == "up" for one in self.servers[1:])
+        count = len(self.servers) - 1
+        return linked and all(
+            f"num-slaves\r\n${len(str(count))}\r\n{count}\r\n".encode() in one
+            and b"num-other-sentinels\r\n$1\r\n2\r\n" in one
+            for one in answers
+        )
