@@ -36,6 +36,7 @@ CONNECT_WITHIN_S: Final = 10.0
 @settings.store
 @settings.cluster
 @settings.secret
+@settings.tls
 @click.option("--idempotency-key", default="", metavar="TEXT", help="Make repeating safe.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds to wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
@@ -49,6 +50,10 @@ def command(
     store: str,
     cluster: str,
     secret_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
+    tls_server_name: str | None,
     idempotency_key: str,
     timeout: float,
     as_json: bool,
@@ -72,6 +77,7 @@ def command(
     if to is None:
         settings.refuse_missing_file(store)
     secret = settings.read_secret(secret_file)
+    tls = settings.read_tls(tls_cert, tls_key, tls_ca, tls_server_name)
     options = CallOptions(timeout, idempotency_key)
     try:
         result = loops.run(
@@ -80,6 +86,7 @@ def command(
                     to or store,
                     cluster=cluster,
                     secret=secret,
+                    tls=tls,
                     connect_timeout_s=min(timeout, CONNECT_WITHIN_S),
                 ),
                 target,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from durum import errors
+from durum.config import Tls
 from durum.store import urls
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,6 +41,54 @@ _secret_file = click.option(
     show_envvar=True,
     help="A file with the cluster's secret. Without it, the variable DURUM_SECRET is used.",
 )
+
+
+_tls_cert = click.option(
+    "--tls-cert",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DURUM_TLS_CERT",
+    show_envvar=True,
+    help="This side's certificate, PEM. Read again when it changes.",
+)
+_tls_key = click.option(
+    "--tls-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DURUM_TLS_KEY",
+    show_envvar=True,
+    help="Its private key, where that is in a file of its own.",
+)
+_tls_ca = click.option(
+    "--tls-ca",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DURUM_TLS_CA",
+    show_envvar=True,
+    help="The CA to believe. A silo then asks all who call for a certificate, and needs no secret.",
+)
+_tls_server_name = click.option(
+    "--tls-server-name",
+    envvar="DURUM_TLS_SERVER_NAME",
+    show_envvar=True,
+    metavar="NAME",
+    help="The name that all silos' certificates have.  [default: the host each is reached under]",
+)
+
+
+def tls(command: Command) -> Command:
+    """Add --tls-cert, --tls-key, --tls-ca and --tls-server-name."""
+    return _tls_cert(_tls_key(_tls_ca(_tls_server_name(command))))
+
+
+def read_tls(
+    cert: Path | None, key: Path | None, ca: Path | None, server_name: str | None
+) -> Tls | None:
+    """The TLS settings, or None where no option says anything.
+
+    Raises:
+        ConfigError: a key is given without a certificate.
+    """
+    if not (cert or key or ca or server_name):
+        return None
+    return Tls(cert=cert, key=key, ca=ca, server_name=server_name)
 
 
 def secret(command: Command) -> Command:

@@ -29,6 +29,7 @@ from durum.silo.silo import Silo
     help="Where others reach this silo, if that is not the address it listens on.",
 )
 @settings.secret
+@settings.tls
 @click.option(
     "--insecure",
     is_flag=True,
@@ -49,6 +50,10 @@ def command(
     listen: str,
     advertise: str | None,
     secret_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
+    tls_server_name: str | None,
     insecure: bool,
     accept_volatile_store: bool,
     log_format: str,
@@ -77,6 +82,7 @@ def command(
     kinds = apps.load_kinds(app)
     settings.refuse_missing_file(store)
     secret = settings.read_secret(secret_file)
+    tls = settings.read_tls(tls_cert, tls_key, tls_ca, tls_server_name)
     silo = Silo(
         kinds=kinds,
         store=store,
@@ -84,6 +90,7 @@ def command(
         listen=listen,
         advertise=advertise,
         secret=secret,
+        tls=tls,
         insecure=insecure,
         # None: a store that is volatile by its very name needs no second word.
         accept_volatile_store=accept_volatile_store or None,
@@ -93,6 +100,6 @@ def command(
         rejoin=False,
     )
     unsafe = []
-    if insecure and not secrets_of(secret):
+    if insecure and not secrets_of(secret) and not (tls and tls.mutual):
         unsafe.append("no cluster secret: whoever can connect may call, and may join as a silo")
     loops.run(hosting.host(silo, unsafe=unsafe, with_parent=stop_with_parent))
