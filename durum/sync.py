@@ -48,6 +48,7 @@ def connect(
     *,
     cluster: str = "default",
     secret: str | bytes | Sequence[str | bytes] | None = None,
+    routing: client.Routing = "direct",
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
 ) -> Cluster:
@@ -60,6 +61,7 @@ def connect(
         target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
         cluster: the cluster's name.
         secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        routing: see `durum.connect`.
         connect_timeout_s: how long to try before NoSilo.
         limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
 
@@ -72,6 +74,7 @@ def connect(
         target,
         cluster=cluster,
         secret=secret,
+        routing=routing,
         connect_timeout_s=connect_timeout_s,
         limits=limits,
     )

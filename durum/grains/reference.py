@@ -224,6 +224,11 @@ class References:
         return made
 
 
+def target_of(ref: Reference) -> Target:
+    """The grain that a reference stands for."""
+    return ref._durum_target  # noqa: SLF001 - ours
+
+
 def options(
     ref: T, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None
 ) -> T:

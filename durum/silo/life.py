@@ -254,6 +254,11 @@ class Life:
             self._tasks.start(coro, name)
         await self.membership.move(Status.ACTIVE)
 
+    @property
+    def view(self) -> View:
+        """The newest view it has seen."""
+        return self._table.view
+
     def _version(self) -> int:
         return self._table.view.version
 

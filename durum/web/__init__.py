@@ -1,0 +1,1 @@
+"""HTTP around a cluster. Import the modules, not this package."""
