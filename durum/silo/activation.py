@@ -113,7 +113,7 @@ class Activation:
         self.used = services.load.tick
         self._services = services
         self._load = services.load
-        self._methods = kind.methods
+        self._methods = services.meters.serve(kind)
         self._next_turn = services.turns.__next__
         self._home = home
         self._state = State.ACTIVATING
@@ -158,11 +158,12 @@ class Activation:
             sink: where its answer goes.
             now: boottime.
         """
-        method = self._methods.get(call.method)
-        if method is None:
-            return refuse(sink, call.id, refusals.no_such_method(self.kind, call.method))
+        known = self._methods.get(call.method)
+        if known is None:
+            return self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
+        method, meter = known
         if method.opaque and not sink.trusted:
-            return refuse(sink, call.id, refusals.untrusted(self.grain, call.method))
+            return self._refuse(sink, call, refusals.untrusted(self.grain, call.method))
         turn = Turn(
             self._next_turn(),
             call,
@@ -173,11 +174,18 @@ class Activation:
             method.read_only,
             call.chain,
             call.key,
+            meter,
+            now,
         )
         self.used = self._load.tick
         if self._state is _VALID:
             return self._performer.admit(turn, now)
         return self._take_unready(turn, now)
+
+    def _refuse(self, sink: Sink, call: Call, error: errors.CallError) -> None:
+        """Refuse a call that is no turn yet."""
+        self._services.meters.refuse(self.kind.name, error)
+        refuse(sink, call.id, error)
 
     def _take_unready(self, turn: Turn, now: float) -> None:
         """A call while the activation comes or goes."""

@@ -81,6 +81,7 @@ class Catalog:
         )
         self.activations[grain] = activation
         self._by_partition.setdefault(partition, {})[grain] = activation
+        self._services.meters.appeared(kind.name)
         if grain in self._doubtful or not activation.activate_at_once():
             self._services.tasks.start(
                 self._activate(activation), f"activate {grain}", self._services.base.copy()
@@ -171,6 +172,7 @@ class Catalog:
     def removed(self, activation: Activation, *, doubtful: bool, lost: bool) -> None:
         """An activation is gone."""
         grain = activation.grain
+        self._services.meters.vanished(activation.kind.name)
         if self.activations.get(grain) is activation:
             del self.activations[grain]
         siblings = self._by_partition.get(activation.partition)

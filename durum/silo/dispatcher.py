@@ -83,9 +83,9 @@ class Dispatcher:
         """Take in a call; it is answered once, now or later."""
         load, limits = self._load, self._limits
         if load.calls >= limits.silo_calls or load.bytes > limits.silo_bytes:
-            return refuse(
+            return self._refuse(
                 sink,
-                call.id,
+                call,
                 errors.Overloaded(
                     f"{self._silo} has {load.calls} calls with {load.bytes} bytes on its hands (limits"
                     f" {limits.silo_calls}, {limits.silo_bytes}); the call did not run. Slow down, add"
@@ -109,19 +109,19 @@ class Dispatcher:
 
     def _place(self, sink: Sink, call: Call) -> None:
         if self._closed:
-            return refuse(
+            return self._refuse(
                 sink,
-                call.id,
+                call,
                 errors.ShuttingDown(f"{self._silo} is stopping; the call did not run."),
             )
         kind = self._catalog.kind_of(call.grain)
         if kind is None:
-            return refuse(sink, call.id, refusals.no_such_kind(call.grain, self._silo))
+            return self._refuse(sink, call, refusals.no_such_kind(call.grain, self._silo))
         try:
             # Only our own clients keep the rules for keys by themselves.
             grain_id(kind.name, split_grain_id(call.grain)[1])
         except errors.ArgumentError as exc:
-            return refuse(sink, call.id, exc)
+            return self._refuse(sink, call, exc)
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
@@ -139,7 +139,7 @@ class Dispatcher:
     ) -> None:
         now = self._services.clock.boottime()
         if not self._services.lease.held(now):
-            return refuse(sink, call.id, refusals.lapsed(call.grain))
+            return self._refuse(sink, call, refusals.lapsed(call.grain))
         activation = self._catalog.create(kind, call.grain, partition, holding.token)
         return activation.offer(call, sink, now)
 
@@ -147,7 +147,7 @@ class Dispatcher:
         """The partition is on its way to this silo: let the call wait for it."""
         if (id(sink), call.id) in self._held_up:
             again = f"{call.grain}: another call of this connection has the id {call.id}; it did not run."
-            return refuse(sink, call.id, errors.Rejected(again))
+            return self._refuse(sink, call, errors.Rejected(again))
         load = self._services.load
         load.calls += 1
         load.bytes += len(call.args)
@@ -172,12 +172,18 @@ class Dispatcher:
         call.timeout_ms -= int((clock.boottime() - since) * 1000)
         if call.timeout_ms <= 0:
             late = f"{call.grain}: its partition did not arrive in time; the call did not run."
-            return refuse(sink, call.id, errors.CallTimeout(late, DidRun.NO))
+            return self._refuse(sink, call, errors.CallTimeout(late, DidRun.NO))
         if holding is None and self._holdings.wanted(partition) == self._silo:
-            return refuse(
-                sink, call.id, refusals.not_serving(call.grain, "its partition is on its way here")
+            return self._refuse(
+                sink, call, refusals.not_serving(call.grain, "its partition is on its way here")
             )
         return self.call(sink, call)
+
+    def _refuse(self, sink: Sink, call: Call, error: errors.CallError) -> None:
+        """Refuse a call that is no turn yet."""
+        kind = self._catalog.kind_of(call.grain)
+        self._services.meters.refuse("" if kind is None else kind.name, error)
+        refuse(sink, call.id, error)
 
     def elsewhere(self, turn: Turn) -> None:
         """Place a call anew; it did not run in its activation."""

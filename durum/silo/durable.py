@@ -47,7 +47,7 @@ class Unstorable(Exception):
 class _Sending:
     """One commit, in line or on its way."""
 
-    __slots__ = ("attempts", "change", "commit", "deadline", "state", "then", "unknown")
+    __slots__ = ("attempts", "change", "commit", "deadline", "sent_at", "state", "then", "unknown")
 
     def __init__(
         self, state: bytes | None, change: Change | None, deadline: float, then: Then
@@ -58,6 +58,7 @@ class _Sending:
         self.then = then
         self.commit: Commit
         self.attempts = 0
+        self.sent_at = 0.0
         self.unknown = False  # an attempt's answer was lost: it may have been applied
 
 
@@ -119,9 +120,12 @@ class Durable:
             StoreError: the store did not answer, or lost the record.
             Superseded: the holding is not ours any more.
         """
-        record = await self._services.store.load(
+        services = self._services
+        began = services.clock.boottime()
+        record = await services.store.load(
             self._partition, self._token, self._grain, raise_version=raise_version
         )
+        services.meters.loads.add(services.clock.boottime() - began)
         if self.version is not None:
             return  # two turns of a reentrant kind may have asked, and the first has committed since
         if self._kind.durable:
@@ -250,6 +254,7 @@ class Durable:
         if sending is None:
             return
         sending.attempts += 1
+        sending.sent_at = self._services.clock.boottime()
         future = self._services.store.commit(sending.commit)
         future.add_done_callback(self._settled, context=self._services.base)
 
@@ -275,8 +280,10 @@ class Durable:
             self.committed = sending.state
         if sending.change is not None and self.replies is not None:
             self.replies.applied(sending.change)
-        self._services.load.committed += 1
-        self._services.committed(self._partition, committed.commits)
+        services = self._services
+        services.load.committed += 1
+        services.meters.commits.add(services.clock.boottime() - sending.sent_at)
+        services.committed(self._partition, committed.commits)
         self._finish(sending, None)
 
     def _unanswered(self, sending: _Sending, error: errors.StoreUnavailable) -> None:

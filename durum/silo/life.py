@@ -30,6 +30,7 @@ from durum.silo.inward import InwardLink
 from durum.silo.joining import Joining, identify
 from durum.silo.lease import Lease
 from durum.silo.membership import Membership
+from durum.silo.meters import Meters
 from durum.silo.ownership import Ownership
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
@@ -200,6 +201,7 @@ class Life:
             committed=self._on_committed,
             halt=self._halt,
             base=copy_context(),
+            meters=Meters(clock.boottime),
         )
         self._dispatcher = Dispatcher(
             silo=self.id,

@@ -197,7 +197,7 @@ class Performer:
         if turn.read_only or not self._kind.durable:
             turn.ended = True
             turn.sink.send(Reply(call.id, result))
-            return None
+            return turn.meter.at_once(now)
         self.count(turn)
         self._mailbox.admit(turn)
         return self._settlement.settle(turn, Reply(call.id, result), with_state=True)

@@ -11,6 +11,7 @@ from durum.client.router import Router
 from durum.clock import Clock
 from durum.config import SiloConfig
 from durum.silo.lease import Lease
+from durum.silo.meters import Meters
 from durum.silo.steps import Steps
 from durum.store.protocol import TurnStore
 from durum.tasks import TaskOwner
@@ -57,6 +58,7 @@ class Services:
         committed: told each partition's commit counter as commits return it.
         halt: told of what no silo may go on after.
         base: context variables that every turn starts from.
+        meters: see Meters.
         load: see Load.
         steps: runs what never waits.
         turns: numbers for turns, unique in this silo's life.
@@ -74,6 +76,7 @@ class Services:
     committed: Callable[[int, int], None]
     halt: Callable[[BaseException], None]
     base: Context
+    meters: Meters
     load: Load = field(default_factory=Load)
     steps: Steps = field(default_factory=Steps)
     turns: count[int] = field(default_factory=lambda: count(1))

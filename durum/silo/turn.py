@@ -11,6 +11,7 @@ import msgspec
 from durum import errors
 from durum.errors import DidRun
 from durum.grains.kind import Method
+from durum.silo.meters import Meter
 from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
 
 
@@ -46,6 +47,8 @@ class Turn(msgspec.Struct, eq=False):
         read_only: the method's.
         chain: the call's.
         key: the call's idempotency key, or "".
+        meter: where its end is counted.
+        since: boottime of the call's arrival.
         outer: the turn of the same grain inside which it runs.
         task: what runs its code, where it may wait.
         begun: its task has taken its first step.
@@ -65,6 +68,8 @@ class Turn(msgspec.Struct, eq=False):
     read_only: bool
     chain: tuple[Hop, ...]
     key: str
+    meter: Meter
+    since: float
     outer: Turn | None = None
     task: asyncio.Task[object] | None = None
     begun: bool = False
@@ -84,27 +89,33 @@ class Turn(msgspec.Struct, eq=False):
 
     def reply(self, result: bytes) -> None:
         """Answer with a value."""
-        self.sink.send(Reply(self.call.id, result))
+        self.answer(Reply(self.call.id, result))
 
     def answer(self, outcome: Reply | Failure) -> None:
         """Answer with how a run has ended: this one, or an earlier one under the same key."""
         outcome.id = self.call.id
         self.sink.send(outcome)
+        self.meter.ended(self.since, outcome)
 
     def fail(self, error: errors.CallError) -> None:
         """Answer with one of Durum's own errors."""
-        refuse(self.sink, self.call.id, error)
+        self.answer(failed(self.call.id, error))
 
     def __repr__(self) -> str:
         return f"<Turn {self.number} {self.call.grain}.{self.method.name}>"
 
 
-def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
-    """Answer a call with one of Durum's own errors."""
+def failed(call_id: int, error: errors.CallError) -> Failure:
+    """One of Durum's own errors, as an answer."""
     failure = Failure(call_id, type(error).__name__, DidRun(error.did_run), str(error))
     if isinstance(error, errors.RemoteError):
         failure.type_name, failure.traceback = error.type_name, error.traceback
-    sink.send(failure)
+    return failure
+
+
+def refuse(sink: Sink, call_id: int, error: errors.CallError) -> None:
+    """Answer a call with one of Durum's own errors."""
+    sink.send(failed(call_id, error))
 
 
 CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
