@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
@@ -279,6 +280,9 @@ class Cluster:
         return found
 
     async def _listed(self, url: str) -> list[Address]:
+        if _is_missing(url):
+            # Opening it would make it, and whoever only asks must leave nothing behind.
+            raise errors.StoreUnavailable("there is no such file: start a silo on it first")
         store = await open_store(
             url, cluster=self._introduction.cluster, clock=self._clock, entropy=self._entropy
         )
@@ -342,6 +346,11 @@ class Cluster:
 
 def _is_url(target: str) -> bool:
     return "://" in target or target.startswith("memory:")
+
+
+def _is_missing(url: str) -> bool:
+    scheme, _, path = url.partition(":///")
+    return scheme == "sqlite" and not Path(path).exists()
 
 
 def _shown(url: str) -> str:

@@ -68,7 +68,11 @@ class House:
         return await self.connect("a", config=config)
 
     async def start(
-        self, host: str, kinds: Sequence[type[Actor]], config: SiloConfig = SMALL
+        self,
+        host: str,
+        kinds: Sequence[type[Actor]],
+        config: SiloConfig = SMALL,
+        secret: str = "",
     ) -> Silo:
         """Start a silo as a process of that name, and wait until it serves what it should."""
         machine = host.partition("#")[0]
@@ -76,7 +80,8 @@ class House:
             kinds,
             self.store.host(host),
             listen=f"{machine}:7600",
-            insecure=True,
+            secret=secret,
+            insecure=not secret,
             accept_volatile_store=True,
             create=True,
             config=config,
@@ -90,7 +95,7 @@ class House:
         return silo
 
     async def connect(
-        self, *machines: str, config: SiloConfig = SMALL, host: str = "client", **options: Any
+        self, *machines: str, config: SiloConfig = SMALL, host: str = "client", **given: Any
     ) -> Cluster:
         """Open a client on a machine of its own."""
         cluster = connect(
@@ -99,7 +104,7 @@ class House:
             network=self.network.host(host),
             clock=SimClock(self.loop),
             entropy=SeededEntropy(11),
-            **options,
+            **{"secret": "", **given},
         )
         self.clusters.append(cluster)
         return await cluster.open()
