@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import msgspec
@@ -97,7 +98,9 @@ class Life:
         genesis: the service's.
     """
 
-    def __init__(self, settings: Settings, platform: Platform, store: Store, genesis: Genesis) -> None:
+    def __init__(
+        self, settings: Settings, platform: Platform, store: Store, genesis: Genesis
+    ) -> None:
         self._settings = settings
         self._platform = platform
         self._store = store
@@ -193,6 +196,8 @@ class Life:
             config=config,
             clock=clock,
             life=entropy.token()[:8],
+            # The chain of a call names turns of other silos and of earlier lives: no two are alike.
+            turns=count(1 + int.from_bytes(entropy.token()[:5], "big")),
             store=self._store,
             lease=self._lease,
             router=self._router,
@@ -210,9 +215,7 @@ class Life:
             version=self._version,
         )
         inward.lead_to(self._dispatcher)
-        self.catalog = Catalog(
-            settings.kinds, self.services, self._dispatcher, self._on_superseded
-        )
+        self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, self._on_superseded)
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
         self._dispatcher.serve(self.catalog, self.ownership)
         self._gateway = Gateway(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -452,3 +453,17 @@ async def test_saves_of_a_reentrant_kind_keep_their_order(house: House) -> None:
     house.kill("a")
     await house.start("a#2", [Free])
     assert await free.get() == (8, 0)
+
+
+@simulated
+async def test_turns_of_two_silos_and_of_two_lives_have_different_numbers(house: House) -> None:
+    """A chain that names another silo's turn must not match one of ours: the call would enter a turn that
+    does not wait for it."""
+    await house.start("a", [Node])
+    await house.start("b", [Node])
+    lives = [house.silo(host).life for host in ("a", "b")]
+    house.kill("a")
+    lives.append((await house.start("a#2", [Node])).life)
+    numbers = sorted(next(life.services.turns) for life in lives)
+    assert numbers[0] > 0
+    assert all(after - before > 1_000_000 for before, after in pairwise(numbers))
