@@ -212,7 +212,6 @@ class Fields:
     def _names(self) -> dict[str, object]:
         names: dict[str, object] = {
             "_write": values.encode_fast,
-            "_seal": opaque.seal,
             "_slowly": self._encode_slowly,
             "_layout": self._layout,
             "_decode": self._decode,
@@ -220,7 +219,8 @@ class Fields:
         for index, each in enumerate(self._fields.values()):
             names[f"_default{index}"], names[f"_make{index}"] = each.value, each.factory
             names[f"_check{index}"] = each.codec.check
-            names[f"_open{index}"] = each.codec.convert
+            if isinstance(each.codec, OpaqueCodec):
+                names[f"_open{index}"], names[f"_seal{index}"] = each.codec.convert, each.codec.seal
             for which, cls in enumerate(each.codec.classes):
                 names[f"_class{index}_{which}"] = cls
         return names
@@ -231,7 +231,7 @@ class Fields:
         for index, (name, each) in enumerate(self._fields.items()):
             loads += f"        _f{index} = _i.{name}\n"
             if isinstance(each.codec, OpaqueCodec):
-                checks += f"            _f{index} = _seal(_f{index})\n"
+                checks += f"            _f{index} = _seal{index}(_f{index})\n"
                 continue
             if each.codec.check is not None:
                 checks += f"            _check{index}(_f{index})\n"

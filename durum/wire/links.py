@@ -206,6 +206,7 @@ def refuse_exposed(address: Address, introduction: Introduction) -> None:
     tls = introduction.tls
     if tls is not None:
         certificates(tls).listening()
+        certificates(tls).dialing()
     if introduction.secrets or (tls is not None and tls.mutual) or is_loopback(address):
         return
     if not introduction.insecure:

@@ -326,9 +326,8 @@ class LoopbackNetwork:
         place = self._places.get(address)
         if place is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens at {address}")
-        near = self._end(
-            loop, make(), join_address(self._host, next(self._ports)), address, context
-        )
+        made = make()
+        near = self._end(loop, made, join_address(self._host, next(self._ports)), address, context)
         opened: asyncio.Future[None] = loop.create_future()
         loop.call_soon(self._accept, place, near, opened, context=place.context)
         try:
@@ -337,7 +336,7 @@ class LoopbackNetwork:
             if near.joined:
                 near.abort()
             raise
-        return near.get_protocol()
+        return made
 
     def _accept(self, place: _Place, near: LoopbackTransport, opened: asyncio.Future[None]) -> None:
         if opened.done():

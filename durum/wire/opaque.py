@@ -68,9 +68,7 @@ def unseal(sealed: Sealed, expected: Any = Any) -> Any:
             f"cannot be unpickled here: {type(exc).__name__}: {exc}. Both sides need the same Python "
             "and the same modules"
         ) from exc
-    if not _fits(value, expected):
-        wanted = getattr(expected, "__qualname__", str(expected))
-        raise Misfit(f"expected {wanted}, got {type(value).__qualname__}")
+    _refuse_other(value, expected)
     return value
 
 
@@ -113,11 +111,17 @@ class OpaqueCodec(values.Codec[Any]):
     def encode(self, value: Any) -> bytes:
         return values.encode_fast(seal(value))
 
+    def seal(self, value: Any) -> Sealed:
+        """Pickle a value that surely can be read again as the declared type.
+
+        Raises:
+            Misfit: it cannot.
+        """
+        _refuse_other(value, self.expected)
+        return seal(value)
+
     def verify(self, value: Any) -> bytes:
-        if not _fits(value, self.expected):
-            wanted = getattr(self.expected, "__qualname__", str(self.expected))
-            raise Misfit(f"expected {wanted}, got {type(value).__qualname__}")
-        return self.encode(value)
+        return values.encode_fast(self.seal(value))
 
     def decode(self, data: bytes) -> Any:
         return self.convert(super().decode(data))
@@ -171,11 +175,17 @@ def _holds_mark(annotation: Any, seen: set[int]) -> bool:
         return False
     seen.add(id(annotation))
     parts: tuple[Any, ...] = typing.get_args(annotation)
-    if isinstance(annotation, type) and getattr(annotation, "__annotations__", None):
+    if isinstance(annotation, type) and not refusal(annotation):
         # What cannot be resolved msgspec finds next, and says what is wrong with it.
         with contextlib.suppress(NameError, TypeError, AttributeError):
             parts = (*parts, *typing.get_type_hints(annotation, include_extras=True).values())
     return any(_holds_mark(part, seen) for part in parts if not isinstance(part, str))
+
+
+def _refuse_other(value: object, expected: Any) -> None:
+    if not _fits(value, expected):
+        wanted = getattr(expected, "__qualname__", str(expected))
+        raise Misfit(f"expected {wanted}, got {type(value).__qualname__}")
 
 
 def _fits(value: object, expected: Any) -> bool:
