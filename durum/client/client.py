@@ -34,6 +34,7 @@ _log = Log("durum.client")
 _KEEP: Final = 3
 """Connections kept open: one to a silo that has stopped must not be the only source of news."""
 _RETRY_S: Final = 0.25
+_LOOK_S: Final = 10.0
 _SHUN_S: Final = 10.0
 """How long a client that needs a gateway leaves an address alone that it could not reach."""
 
@@ -229,7 +230,7 @@ class Cluster:
                 await self._connect_some(found, 1)
                 if found and all(address in self._strangers for address in found):
                     self._decided.set()
-            pause_s = _RETRY_S if len(self._links.open) < max(1, wanted) else 2.0
+            pause_s = _RETRY_S if len(self._links.open) < max(1, wanted) else _LOOK_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()

@@ -41,6 +41,8 @@ from durum.wire.messages import (
 _log = Log("durum.router")
 _AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
 _SWEEP_S: Final = 0.1
+_IDLE_FRACTION: Final = 0.05
+"""Of the usual deadline: so late may a call be that was sent while nothing else was under way."""
 _FIRST_PAUSE_S: Final = 0.005
 _LAST_PAUSE_S: Final = 0.25
 
@@ -367,9 +369,11 @@ class Router:
         Ids grow, so a mark of the largest id at an instant tells which requests are older than it: the
         hot path pays nothing for its deadline.
         """
+        idle_s = max(_SWEEP_S, self._limits.call_timeout_s * _IDLE_FRACTION)
         marks: dict[Connection, deque[tuple[float, int]]] = {}
         while True:
-            await self._clock.sleep(_SWEEP_S)
+            busy = any(connection.in_flight for connection in self._links.alive)
+            await self._clock.sleep(_SWEEP_S if busy else idle_s)
             now = self._clock.boottime()
             for connection in self._links.alive:
                 seen = marks.setdefault(connection, deque())

@@ -8,6 +8,8 @@ from durum.silo.catalog import Catalog
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 
+_TICKS: Final = 100
+"""So finely the shortest time until collection is told."""
 _TICK_S: Final = 1.0
 _CHUNK: Final = 500  # activations looked at between two looks of the loop at everything else
 
@@ -31,7 +33,7 @@ class Collector:
         began = clock.boottime()
         looked = 0
         while True:
-            await clock.sleep(_TICK_S)
+            await clock.sleep(max(_TICK_S, self._shortest_idle_s() / _TICKS))
             load.tick = int((clock.boottime() - began) / _TICK_S)
             every = max(1, int(self._shortest_idle_s() / _TICK_S / 8))
             if load.tick - looked >= every:

@@ -63,6 +63,7 @@ class Dispatcher:
         self._boottime = services.clock.boottime
         self._version = version
         self._tracked: dict[tuple[int, int], Turn] = {}
+        self._any_tracked = asyncio.Event()
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
@@ -202,6 +203,7 @@ class Dispatcher:
     def track(self, turn: Turn) -> None:
         """Remember a turn that waits or takes its time."""
         turn.tracked = True
+        self._any_tracked.set()
         self._tracked[id(turn.sink), turn.call.id] = turn
 
     def untrack(self, turn: Turn) -> None:
@@ -213,7 +215,10 @@ class Dispatcher:
         """End turns whose deadline has passed. Runs until cancelled."""
         clock = self._services.clock
         while True:
+            await self._any_tracked.wait()
             await clock.sleep(_SWEEP_S)
+            if not self._tracked:
+                self._any_tracked.clear()
             now = clock.boottime()
             for turn in [turn for turn in self._tracked.values() if now >= turn.deadline]:
                 self._cancel(turn)
@@ -224,6 +229,14 @@ class Dispatcher:
             activation.cancel(turn)
         elif turn.task is not None:
             turn.task.cancel()
+
+    def waiting(self) -> int:
+        """How many calls wait: for others of their grain, or for its activation."""
+        return sum(turn.task is None and not turn.over for turn in self._tracked.values())
+
+    def held_up(self) -> int:
+        """How many calls wait for their partition to arrive here."""
+        return len(self._held_up)
 
     async def settle(self, within_s: float) -> None:
         """Return when nothing is waiting or running, or the time is up."""
