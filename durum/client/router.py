@@ -41,7 +41,7 @@ from durum.wire.messages import (
 _log = Log("durum.router")
 _AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
 _SWEEP_S: Final = 0.1
-_IDLE_FRACTION: Final = 0.05
+_IDLE_FRACTION: Final = 0.03
 """Of the usual deadline: so late may a call be that was sent while nothing else was under way."""
 _FIRST_PAUSE_S: Final = 0.005
 _LAST_PAUSE_S: Final = 0.25
