@@ -71,6 +71,10 @@ class FakeLink:
         self.answers: deque[Answer | Callable[[Call], Answer]] = deque()
         self._number = 0
 
+    @property
+    def in_flight(self) -> int:
+        return len(self.pending)
+
     def next_id(self) -> int:
         self._number += 1
         return self._number
