@@ -230,9 +230,16 @@ class Settlement:
             turn: the turn that asked, or None for a hook.
 
         Raises:
-            CommitFailed: the store did not take it; fields are back at their committed values.
+            CommitFailed: the store did not take it; fields are back at their committed values. Or a
+                call runs inside the turn, whose changes are not the turn's to commit.
             TypeError: a field holds what cannot be stored; fields are back likewise.
         """
+        if turn is not None and self._mailbox.has_inside(turn) and self._durable.changed():
+            raise errors.CommitFailed(
+                f"{self._grain}: save() while a call runs inside this turn: it would commit half of that"
+                " one's work. Await the call that leads there before you save.",
+                turn.kept,
+            )
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = self._change(turn, None) if turn is not None and turn.key else None
         if turn is not None:

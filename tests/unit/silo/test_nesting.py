@@ -114,6 +114,18 @@ class Node(Actor):
         await asyncio.sleep(after_s)
         return "outer"
 
+    async def save_beside_inner(self, other: str) -> str:
+        """Save while a call that came back is half done."""
+        task = asyncio.ensure_future(self.actor(Node, other).bounce_slowly(self.key, 5))
+        await asyncio.sleep(0.5)
+        try:
+            await self.save()
+        except errors.CommitFailed as exc:
+            await task
+            return str(exc)
+        await task
+        return "saved"
+
     async def catch_inner(self, other: str) -> str:
         try:
             await self.actor(Node, other).bounce_to_fail(self.key)
@@ -287,6 +299,16 @@ async def test_turn_that_returns_waits_for_the_turn_inside_it(house: House) -> N
     assert await ann.ask_and_return("bob", 0.5) == "outer"
     states = [o.args[0].state for o in house.commits()]
     assert len(states) == 1
+    assert await ann.get() == 10
+
+
+@simulated
+async def test_save_commits_nothing_of_a_turn_inside(house: House) -> None:
+    """It is half done, and may still fail."""
+    cluster = await house.open([Node])
+    ann = cluster.actor(Node, "ann")
+    assert "while a call runs inside this turn" in await ann.save_beside_inner("bob")
+    assert len(house.commits()) == 1
     assert await ann.get() == 10
 
 
