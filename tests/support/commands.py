@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +95,21 @@ def talking(
 
 
 @contextmanager
-def serving(home: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Run a silo (`dev hello.py`, `silo hello.py ...`) until the block ends, or it does."""
+def serving(
+    home: Path, *words: str, env: Mapping[str, str] | None = None, inside: Sequence[str] = ()
+) -> Iterator[Running]:
+    """Run a silo (`dev hello.py`, `silo hello.py ...`) until the block ends, or it does.
+
+    Args:
+        home: where.
+        words: the command's.
+        env: more of the environment.
+        inside: a command that replaces itself by the silo, as `ip netns exec` does.
+    """
     log = home / f"log-{next(_logs)}"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "durum", *words],
+            [*inside, sys.executable, "-m", "durum", *words],
             cwd=home,
             env=environment(**(env or {})),
             stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ import itertools
 import signal
 import sqlite3
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -81,21 +81,33 @@ class Fleet:
         """Create the service's data."""
         await init.create(self.store, cluster=self.cluster)
 
-    def begin(self, *words: str, app: str = APP, env: Mapping[str, str] | None = None) -> Running:
+    def begin(
+        self,
+        *words: str,
+        app: str = APP,
+        env: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
+    ) -> Running:
         """Start one silo and wait until it serves."""
         where = ("--store", self.store, "--cluster", self.cluster)
         command = ("silo", app, *where, "--stop-with-parent", *words)
-        silo = self._stack.enter_context(commands.serving(self.home, *command, env=env))
+        serving = commands.serving(self.home, *command, env=env, inside=inside)
+        silo = self._stack.enter_context(serving)
         self.silos.append(silo)
         return silo
 
     async def start(
-        self, count: int = 1, *words: str, app: str = APP, env: Mapping[str, str] | None = None
+        self,
+        count: int = 1,
+        *words: str,
+        app: str = APP,
+        env: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
     ) -> list[Running]:
         """Start silos at the same time."""
 
         def one() -> Running:
-            return self.begin(*words, app=app, env=env)
+            return self.begin(*words, app=app, env=env, inside=inside)
 
         return list(await asyncio.gather(*(asyncio.to_thread(one) for _ in range(count))))
 
@@ -198,6 +210,14 @@ class Fleet:
             return len(active) == count and set(held) == active and min(held.values()) > least
 
         await until(fair, f"{count} silos with their shares")
+
+    async def nobody_evicted(self) -> None:
+        """The same silos as ever are active, and none is dead."""
+        view = await self.view()
+        assert {row.silo for row in view.active} == {
+            SiloId(silo.first_line["silo"]) for silo in self.silos
+        }
+        assert [row for row in view.rows if row.status is Status.DEAD] == []
 
     def log(self) -> str:
         """What all silos have logged so far."""

@@ -15,6 +15,7 @@ from typing import Final
 import durum
 from durum import errors
 from durum.client.client import Cluster
+from durum.errors import DidRun
 from durum.testing.history import History
 from durum.testing.ledgers import check_counter
 from tests.support.grains import Counter
@@ -94,6 +95,12 @@ class Load:
     async def all_answer(self) -> None:
         """Read every counter: it is served."""
         await asyncio.gather(*(read(self.counter(key)) for key in self.keys))
+
+    def only_typed(self) -> None:
+        """What callers were told: that it did not run, that it kept nothing, or that nobody knows."""
+        kinds = {type(failure) for failure in self.failures}
+        assert kinds <= {errors.CallTimeout, errors.CommitFailed, errors.SiloLost}, kinds
+        assert DidRun.YES not in {failure.did_run for failure in self.failures}
 
     async def check(self) -> None:
         """Compare what was answered with what is there.

@@ -51,14 +51,20 @@ def die_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _command(*parts: str | bytes | int) -> bytes:
+    raw = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+    return b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in raw)
+
+
 class Server:
     """One server process in its own temporary folder.
 
     Args:
         product: "valkey" or "redis".
         settings: more arguments, such as ("--appendonly", "yes").
-        tcp: listen on a free loopback port; otherwise on a unix socket only.
-        tls: files of certificate, key and authority: listen with TLS on a port of its own, besides.
+        tcp: listen on a free port; otherwise on a unix socket only.
+        host: the address to listen on with `tcp`.
+        password: what clients must give; none by default.
     """
 
     def __init__(
@@ -67,7 +73,8 @@ class Server:
         settings: Sequence[str] = (),
         *,
         tcp: bool = False,
-        tls: tuple[pathlib.Path, pathlib.Path, pathlib.Path] | None = None,
+        host: str = "127.0.0.1",
+        password: str = "",
     ) -> None:
         binary = binary_of(product)
         assert binary is not None, f"{product} is not installed"
@@ -75,18 +82,12 @@ class Server:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="durum-"))
         self.port = free_port() if tcp else 0
         self.path = "" if tcp else str(self.folder / "s")
-        self.tls_port = free_port() if tls else 0
-        if tls is not None:
-            cert, key, authority = tls
-            settings = (
-                *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
-                *("--tls-cert-file", str(cert), "--tls-key-file", str(key)),
-                *("--tls-ca-cert-file", str(authority)),
-                *settings,
-            )
+        self._host = host
+        self._password = password
         self._command = [
             binary,
-            *("--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--port", str(self.port), "--bind", host),
+            *(("--requirepass", password) if password else ()),
             *(() if tcp else ("--unixsocket", self.path)),
             *("--dir", str(self.folder), "--save", "", "--daemonize", "no"),
             *("--logfile", str(self.folder / "log")),
@@ -97,9 +98,8 @@ class Server:
     @property
     def url(self) -> str:
         """What open_store takes."""
-        if self.tls_port:
-            return f"rediss://127.0.0.1:{self.tls_port}/0"
-        return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.path}"
+        who = f":{self._password}@" if self._password else ""
+        return f"redis://{who}{self._host}:{self.port}/0" if self.port else f"unix://{self.path}"
 
     def start(self) -> Server:
         """Start it, and return once it answers."""
@@ -129,13 +129,14 @@ class Server:
 
     def ask(self, *parts: str | bytes | int, timeout_s: float = 5.0) -> bytes:
         """Send one command on a connection of its own; return the raw beginning of its answer."""
-        raw = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
-        data = b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in raw)
         family = socket.AF_INET if self.port else socket.AF_UNIX
         with socket.socket(family, socket.SOCK_STREAM) as line:
             line.settimeout(timeout_s)
-            line.connect(("127.0.0.1", self.port) if self.port else self.path)
-            line.sendall(data)
+            line.connect((self._host, self.port) if self.port else self.path)
+            if self._password:
+                line.sendall(_command("AUTH", self._password))
+                line.recv(1 << 16)
+            line.sendall(_command(*parts))
             return line.recv(1 << 16)
 
     def kill(self) -> None:
