@@ -118,6 +118,16 @@ class Gateway:
                 limit_s = max(within_s, self._relay_s) if connection.peer.through else within_s
                 group.create_task(connection.leave(reason, limit_s), name="leave")
 
+    @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    @property
+    def silos(self) -> int:
+        """How many connections other silos have made."""
+        return len(self._silos)
+
     def abort(self) -> None:
         """Break all connections at once."""
         for connection in [*self._clients, *self._silos]:

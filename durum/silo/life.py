@@ -6,9 +6,9 @@ An embedded silo that the others have declared dead drops its life and begins an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -18,10 +18,7 @@ from durum import errors
 from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
-from durum.clock import Clock
-from durum.config import SiloConfig, Tls
-from durum.grains.kind import GrainKind
-from durum.ids import Address, Entropy, SiloId, Token
+from durum.ids import Address, SiloId, Token
 from durum.placement.partitions import Assignment, assignment
 from durum.silo.catalog import Catalog
 from durum.silo.collector import Collector
@@ -35,11 +32,12 @@ from durum.silo.meters import Meters
 from durum.silo.ownership import Ownership
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
-from durum.silo.processes import Processes
 from durum.silo.relay import Relay
 from durum.silo.services import Services
+from durum.silo.settings import Platform, Settings
+from durum.silo.statistics import SiloStatistics, StoreStatistics
 from durum.silo.table import Table
-from durum.store.protocol import Genesis, Store
+from durum.store.protocol import Durability, Genesis, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
 from durum.views import SiloRow, Status, View
@@ -47,45 +45,9 @@ from durum.wire import links as wire
 from durum.wire.connection import Connection, Handler
 from durum.wire.handshake import Introduction
 from durum.wire.messages import AnyMessage, Goodbye
-from durum.wire.network import Network
 
 _log = Log("durum.silo")
 _GOODBYE_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
-    """What a silo stands on, each part replaceable in tests."""
-
-    network: Network
-    clock: Clock
-    entropy: Entropy
-    processes: Processes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How one silo is set up.
-
-    Args:
-        listen: where to accept; port 0 takes a free one.
-        advertise: where others reach it, or None for where it listens.
-        cluster: the service's name.
-        secrets: the cluster secrets, best first.
-        tls: certificates, where links are TLS.
-        insecure: serving beyond loopback without a secret is meant.
-        kinds: what it hosts, by name.
-        config: see SiloConfig.
-    """
-
-    listen: Address
-    advertise: Address | None
-    cluster: str
-    secrets: tuple[bytes, ...]
-    tls: Tls | None
-    insecure: bool
-    kinds: Mapping[str, GrainKind]
-    config: SiloConfig
 
 
 class Life:
@@ -266,6 +228,49 @@ class Life:
 
     def _version(self) -> int:
         return self._table.view.version
+
+    def statistics(self, durability: Durability, loop_blocked: int) -> SiloStatistics:
+        """This life's counters as they are now.
+
+        Args:
+            durability: the store's, as found last.
+            loop_blocked: how often this process's loop was held.
+        """
+        services, view = self.services, self._table.view
+        load, meters, batches = services.load, services.meters, self._store.batches()
+        return SiloStatistics(
+            silo=self.id,
+            cluster=self._settings.cluster,
+            status=view.status_of(self.id),
+            lease_left_s=self._lease.until - services.clock.boottime(),
+            view=view.version,
+            silos=Counter(row.status for row in view.rows),
+            suspected={row.silo: len(row.suspicions) for row in view.live if row.suspicions},
+            partitions=self._genesis.partitions,
+            ownership=self.ownership.statistics(),
+            clients=self._gateway.clients,
+            peers=self._gateway.silos,
+            server=self._server.statistics(),
+            calls=load.calls,
+            bytes=load.bytes,
+            waiting=self._dispatcher.waiting(),
+            held_up=self._dispatcher.held_up(),
+            committed=load.committed,
+            rolled_back=load.rolled_back,
+            fenced=load.fenced,
+            loop_blocked=loop_blocked,
+            methods=meters.methods(),
+            kinds=meters.kinds(),
+            store=StoreStatistics(
+                url=self._store.url,
+                durability=durability,
+                trouble=self.membership.trouble,
+                loads=meters.loads.statistics(),
+                commits=meters.commits.statistics(),
+                batches=tuple(batches.sizes),
+                operations=batches.operations,
+            ),
+        )
 
     # Its end ------------------------------------------------------------------------------------------
 

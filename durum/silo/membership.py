@@ -59,6 +59,8 @@ class Membership:
         self._identity = ""
         self._heartbeat = 0
         self._in_doubt = False
+        self.trouble = ""
+        """Why the last renewal failed, or "" where it did not."""
         self._doubted = asyncio.Event()
         self._beat_soon = asyncio.Event()
         self._poll_soon = asyncio.Event()
@@ -117,6 +119,7 @@ class Membership:
                 "renew the lease",
             )
         except errors.StoreUnavailable as exc:
+            self.trouble = str(exc)
             _log.warning("lease not renewed", silo=self._me, error=str(exc))
             return False
         except errors.DataLoss:
@@ -138,7 +141,9 @@ class Membership:
             )
         self._heartbeat = beat.heartbeat
         if not self._trusts(beat.identity):
+            self.trouble = "another process answers as the store; what it holds is being checked"
             return False
+        self.trouble = ""
         self._lease.renewed(sent_at, self._clock.boottime())
         self.hint(beat.version)
         return True

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from durum.grains.kind import GrainKind, Method
+from durum.silo.statistics import DurationStatistics, KindStatistics, MethodStatistics
 from durum.wire.messages import Failure, Reply
 
 BOUNDS_S: Final = (
@@ -38,6 +39,10 @@ class Durations:
         """Count one, or one that stands for several."""
         self.buckets[bisect_left(BOUNDS_S, took_s)] += weight
         self.seconds += took_s * weight
+
+    def statistics(self) -> DurationStatistics:
+        """As counted so far."""
+        return DurationStatistics(buckets=tuple(self.buckets), seconds=self.seconds)
 
     def __repr__(self) -> str:
         return f"<Durations {sum(self.buckets)} in {self.seconds:.3f} s>"
@@ -171,6 +176,25 @@ class Meters:
         """Every meter that has counted something."""
         served = (meter for methods in self._served.values() for _, meter in methods.values())
         return [meter for meter in (*served, *self._refused.values()) if meter.answered]
+
+    def methods(self) -> tuple[MethodStatistics, ...]:
+        """Calls as counted so far."""
+        return tuple(
+            MethodStatistics(
+                kind=meter.kind,
+                method=meter.method,
+                outcomes={OK: meter.answered - sum(meter.failed.values()), **meter.failed},
+                took=meter.took.statistics(),
+            )
+            for meter in self.all()
+        )
+
+    def kinds(self) -> tuple[KindStatistics, ...]:
+        """Activations as counted so far."""
+        return tuple(
+            KindStatistics(kind=kind, active=alive.active, begun=alive.begun)
+            for kind, alive in self.alive.items()
+        )
 
     def __repr__(self) -> str:
         return f"<Meters {len(self.all())} methods, {self.commits!r}>"

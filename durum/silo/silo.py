@@ -1,4 +1,4 @@
-"""A silo, as its user sees it: a host of grains in this process. Owns its settings, its store and its lives."""
+"""A silo, as its user sees it: a host of grains in this process. Owns its settings, store and lives."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from durum.grains.kind import GrainKind
 from durum.grains.registry import register
 from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
 from durum.placement.ring import RING_VERSION
-from durum.silo.life import Life, Platform, Settings
+from durum.silo.life import Life
 from durum.silo.processes import Processes, SystemProcesses
-from durum.silo.watchdog import Watchdog
+from durum.silo.settings import Platform, Settings
+from durum.silo.statistics import SiloStatistics
+from durum.silo.upkeep import Upkeep
 from durum.store.protocol import Durability, Genesis, Level, Store
 from durum.store.urls import open_store
-from durum.tasks import TaskOwner
 from durum.telemetry import Log
 from durum.wire.network import Network, TcpNetwork
 
@@ -106,7 +107,7 @@ class Silo:
         self._durability: Durability
         self._life: Life | None = None
         self._main: asyncio.Task[None] | None = None
-        self._watching = TaskOwner("silo")
+        self._upkeep: Upkeep | None = None
         self._asked = asyncio.Event()
 
     # What it is ---------------------------------------------------------------------------------------
@@ -138,8 +139,17 @@ class Silo:
 
     @property
     def durability(self) -> Durability:
-        """What the store's settings can lose, as found at the start."""
-        return self._durability
+        """What the store's settings can lose, as found last."""
+        return self._durability if self._upkeep is None else self._upkeep.durability
+
+    def statistics(self) -> SiloStatistics:
+        """Its counters as they are now.
+
+        Raises:
+            ConfigError: it was not started.
+        """
+        blocked = 0 if self._upkeep is None else self._upkeep.loop_blocked
+        return self._living().statistics(self.durability, blocked)
 
     @property
     def life(self) -> Life:
@@ -177,7 +187,11 @@ class Silo:
             await self._close_store()
             raise
         self._life = life
-        await self._watch()
+        clock = self._platform.clock
+        if isinstance(clock, SystemClock):  # a virtual one cannot be watched from outside
+            blocked_s = self._settings.config.loop_blocked_s
+            self._upkeep = Upkeep(self._opened(), self._durability, clock, blocked_s)
+            await self._upkeep.open()
         self._main = asyncio.get_running_loop().create_task(self._live(life), name="silo: main")
         _log.info("silo started", silo=life.id, store=self.store_url)
 
@@ -206,7 +220,7 @@ class Silo:
             if main is not None:
                 await main
         finally:
-            await self._watching.close()
+            await self._end_upkeep()
             await self._close_store()
 
     async def kill(self) -> None:
@@ -215,16 +229,12 @@ class Silo:
         if main is not None:
             main.cancel()
             await asyncio.wait([main])
-        await self._watching.close()
+        await self._end_upkeep()
         await self._close_store()
 
-    async def _watch(self) -> None:
-        """Where this is the host's own time, say what holds the loop."""
-        clock = self._platform.clock
-        if isinstance(clock, SystemClock):
-            await self._watching.open()
-            watchdog = Watchdog(clock, self._settings.config.loop_blocked_s)
-            self._watching.start(watchdog.run(), "watchdog")
+    async def _end_upkeep(self) -> None:
+        if self._upkeep is not None:
+            await self._upkeep.close()
 
     async def _live(self, life: Life) -> None:
         while True:

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from durum.ids import GrainId, SiloId, Token
+from durum.store.batches import Batches
 from durum.views import SiloRow, Status, View
 
 NEVER_OWNED = Token(b"")
@@ -205,6 +206,10 @@ class Service(Protocol):
 
     async def durability(self) -> Durability:
         """What the present settings can lose. Read anew at each call."""
+        ...
+
+    def batches(self) -> Batches:
+        """How many operations have travelled together so far. A copy, or one that goes on counting."""
         ...
 
     async def close(self) -> None:

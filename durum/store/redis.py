@@ -17,6 +17,7 @@ from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
 from durum.store import redis_answers, redis_scripts, redis_survey, rows
+from durum.store.batches import Batches
 from durum.store.protocol import (
     ID_BYTES,
     NEVER_OWNED,
@@ -136,6 +137,9 @@ class RedisStore:
         return Genesis(
             mark=mark.decode(), cluster=self._cluster, partitions=int(partitions), ring=int(ring)
         )
+
+    def batches(self) -> Batches:
+        return Batches.sum(pipe.batches for pipe in self._pipe.pipes())
 
     async def durability(self) -> Durability:
         return await redis_survey.durability(self._place, self._pipe.pipes())

@@ -18,6 +18,7 @@ from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy
 from durum.store import redis_errors, redis_info, redis_line, redis_wait
+from durum.store.batches import Batches
 from durum.store.redis_line import Command, Entry, Finish, Line
 from durum.store.redis_scripts import Script
 
@@ -144,6 +145,7 @@ class Pipe:
         self._packed: list[bytes] = []
         self._unsent: deque[tuple[float, list[Entry], list[bytes]]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self.batches = Batches()
         self.run_id = ""
         self.known_as = ""
         """The identity found last."""
@@ -254,6 +256,7 @@ class Pipe:
     def _flush(self) -> None:
         if not self._entries:
             return
+        self.batches.add(len(self._entries))
         self._unsent.append((self._clock.boottime(), self._entries, self._packed))
         self._entries, self._packed = [], []
         self._pump()

@@ -22,6 +22,7 @@ from durum.store import (
     sqlite_tables,
     sqlite_writer,
 )
+from durum.store.batches import Batches
 from durum.store.protocol import (
     ID_BYTES,
     Beat,
@@ -96,6 +97,9 @@ class SqliteStore:
 
     async def genesis(self) -> Genesis | None:
         return await self._read(sqlite_tables.read_genesis, self._cluster)
+
+    def batches(self) -> Batches:
+        return self._writer.batches
 
     async def durability(self) -> Durability:
         if not self.shared:

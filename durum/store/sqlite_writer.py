@@ -16,6 +16,7 @@ from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy
 from durum.store import sqlite_schema
+from durum.store.batches import Batches
 from durum.store.sqlite_batch import Batch, Job
 
 BATCH_LIMIT: Final = 512
@@ -29,6 +30,7 @@ class Writer(Protocol):
     """Takes jobs and settles them."""
 
     file: tuple[int, int] | None
+    batches: Batches
 
     def put(self, jobs: list[Job]) -> None:
         """Run the jobs, in this order, after all that were put before; settle each."""
@@ -45,9 +47,11 @@ class InlineWriter:
     def __init__(self, path: str, url: str) -> None:
         self._db, self.file = sqlite_schema.connect(path, url)
         self._batch = Batch(self._db, url, again=lambda _: False)
+        self.batches = Batches()
 
     def put(self, jobs: list[Job]) -> None:
         self._batch.run(jobs)
+        self.batches.add(len(jobs))
         for job in jobs:
             job.settle()
 
@@ -82,6 +86,7 @@ class ThreadWriter:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._give_up_s = store_timeout_s
         self.file: tuple[int, int] | None = None
+        self.batches = Batches()
 
     async def open(self) -> None:
         """Start the thread and wait until it has the file.
@@ -122,6 +127,8 @@ class ThreadWriter:
             jobs = [job for job in jobs if not job.future.done()]
             self._busy_until = self._clock.boottime() + self._busy_s
             batch.run(jobs)
+            if jobs:
+                self.batches.add(len(jobs))
             _settle(jobs)
             if last:
                 return
@@ -190,6 +197,7 @@ class SharedMemory:
         self._name = name
         self._writer = writer
         self.file: tuple[int, int] | None = None
+        self.batches = writer.batches
 
     def put(self, jobs: list[Job]) -> None:
         self._writer.put(jobs)

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from durum import errors
 from durum.ids import GrainId, SiloId, Token
+from durum.store.batches import Batches
 from durum.store.protocol import (
     Beat,
     Commit,
@@ -143,6 +144,9 @@ class HostStore:
     async def genesis(self) -> Genesis | None:
         found: Genesis | None = await self._ask("genesis")
         return found
+
+    def batches(self) -> Batches:
+        return self._server.inside.batches()
 
     async def durability(self) -> Durability:
         found: Durability = await self._ask("durability")

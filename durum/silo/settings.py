@@ -1,0 +1,48 @@
+"""How one silo is set up, and what it stands on. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from durum.clock import Clock
+from durum.config import SiloConfig, Tls
+from durum.grains.kind import GrainKind
+from durum.ids import Address, Entropy
+from durum.silo.processes import Processes
+from durum.wire.network import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What a silo stands on, each part replaceable in tests."""
+
+    network: Network
+    clock: Clock
+    entropy: Entropy
+    processes: Processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one silo is set up.
+
+    Args:
+        listen: where to accept; port 0 takes a free one.
+        advertise: where others reach it, or None for where it listens.
+        cluster: the service's name.
+        secrets: the cluster secrets, best first.
+        tls: certificates, where links are TLS.
+        insecure: serving beyond loopback without a secret is meant.
+        kinds: what it hosts, by name.
+        config: see SiloConfig.
+    """
+
+    listen: Address
+    advertise: Address | None
+    cluster: str
+    secrets: tuple[bytes, ...]
+    tls: Tls | None
+    insecure: bool
+    kinds: Mapping[str, GrainKind]
+    config: SiloConfig

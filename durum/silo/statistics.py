@@ -1,0 +1,144 @@
+"""A silo at one moment, for pages, metrics and tests. Pure values; counts nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from durum.ids import SiloId
+from durum.silo.holdings import OwnershipStatistics
+from durum.store.protocol import Durability
+from durum.views import Status
+from durum.wire.statistics import ServerStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DurationStatistics:
+    """A histogram of durations, bounded as in durum.silo.meters.
+
+    Args:
+        buckets: how many lay up to each bound and above the one before; the last: above them all.
+        seconds: their sum.
+    """
+
+    buckets: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodStatistics:
+    """Calls of one method since the silo's start.
+
+    Args:
+        kind: the kind; "" for calls of kinds that the silo does not host.
+        method: the method; "" for calls that were refused before they were anybody's turn.
+        outcomes: how many ended in which way: "ok", "raised", or the class of a Durum error.
+        took: from arrival to answer, where a method was found; some stand for sixteen.
+    """
+
+    kind: str
+    method: str
+    outcomes: Mapping[str, int]
+    took: DurationStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindStatistics:
+    """Activations of one kind.
+
+    Args:
+        kind: its name.
+        active: now.
+        begun: since the start.
+    """
+
+    kind: str
+    active: int
+    begun: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """The way to the store.
+
+    Args:
+        url: without secrets.
+        durability: what its settings can lose.
+        trouble: why the last renewal failed, or "".
+        loads: activations' reads.
+        commits: from sending to answer.
+        batches: sizes of what travelled together, bounded as in durum.store.batches.
+        operations: in all of them.
+    """
+
+    url: str
+    durability: Durability
+    trouble: str
+    loads: DurationStatistics
+    commits: DurationStatistics
+    batches: tuple[int, ...]
+    operations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiloStatistics:
+    """All of it.
+
+    Args:
+        silo: its id.
+        cluster: the service's name.
+        status: its row's, in the newest view.
+        lease_left_s: how long it may still answer without a renewal; below 0: it may not.
+        view: the newest view's version.
+        silos: how many rows have each status.
+        suspected: votes that are in the table, by the silo they are against.
+        partitions: P.
+        ownership: of those, the silo's.
+        clients: connected.
+        peers: connections that other silos have made.
+        server: connections by how they ended.
+        calls: waiting or running.
+        bytes: of their arguments.
+        waiting: of the calls, those behind others of their grain, or for its activation.
+        held_up: of the calls, those for a partition that is on its way.
+        committed, rolled_back, fenced: turns since the start.
+        loop_blocked: how often the loop was held for too long.
+        methods: see MethodStatistics.
+        kinds: see KindStatistics.
+        store: see StoreStatistics.
+    """
+
+    silo: SiloId
+    cluster: str
+    status: Status
+    lease_left_s: float
+    view: int
+    silos: Mapping[Status, int]
+    suspected: Mapping[SiloId, int]
+    partitions: int
+    ownership: OwnershipStatistics
+    clients: int
+    peers: int
+    server: ServerStatistics
+    calls: int
+    bytes: int
+    waiting: int
+    held_up: int
+    committed: int
+    rolled_back: int
+    fenced: int
+    loop_blocked: int
+    methods: tuple[MethodStatistics, ...]
+    kinds: tuple[KindStatistics, ...]
+    store: StoreStatistics
+
+    @property
+    def alive(self) -> bool:
+        """Whether its lease holds."""
+        return self.lease_left_s > 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves all that it should own, and stays."""
+        served = self.ownership.ready >= self.ownership.wanted
+        return self.alive and self.status is Status.ACTIVE and served
