@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from durum.clock import Clock
 from durum.config import SiloConfig, Tls
@@ -41,7 +41,7 @@ class Settings:
     listen: Address
     advertise: Address | None
     cluster: str
-    secrets: tuple[bytes, ...]
+    secrets: tuple[bytes, ...] = field(repr=False)
     tls: Tls | None
     insecure: bool
     kinds: Mapping[str, GrainKind]
