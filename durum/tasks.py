@@ -12,6 +12,10 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
+from durum.telemetry import Log
+
+_log = Log("durum.tasks")
+
 
 class TaskOwner:
     """The tasks of one object.
@@ -24,7 +28,6 @@ class TaskOwner:
         self._name = name
         self._group = asyncio.TaskGroup()
         self._root: asyncio.Task[None] | None = None
-        self._stopping = False
 
     async def open(self) -> None:
         """Make ready to start tasks."""
@@ -46,14 +49,19 @@ class TaskOwner:
         """
         return self._group.create_task(coro, name=f"{self._name}: {name}", context=context)
 
-    async def close(self) -> None:
-        """Cancel all tasks and wait for their end. Raises nothing: `wait` tells how they ended."""
-        self._stopping = True
+    async def close(self, within_s: float = 10.0) -> None:
+        """Cancel all tasks and wait for their end. Raises nothing: `wait` tells how they ended.
+
+        Args:
+            within_s: tasks that take longer, since their code ignores the cancellation, are left behind.
+        """
         root = self._root
         if root is None:
             return
         root.cancel()
-        await asyncio.wait([root])
+        _, late = await asyncio.wait([root], timeout=within_s)
+        if late:
+            _log.warning("tasks ignore their cancellation and are left behind", owner=self._name)
 
     async def wait(self) -> None:
         """Wait until `close`, or until a task has failed.

@@ -316,8 +316,13 @@ class Activation:
         except TimeoutError:
             _log.warning("turns cancelled, they took too long to drain", grain=self.grain)
             self._performer.cancel_all()
-            # A commit on its way is not cancelled; it ends by its turn's deadline.
-            await quiet.wait()
+            # A commit on its way is not cancelled, and ends by itself; code that ignores its
+            # cancellation may never end, and the token keeps what it does later from counting.
+            try:
+                async with asyncio.timeout(within_s):
+                    await quiet.wait()
+            except TimeoutError:
+                _log.error("turns ignore their cancellation and are left behind", grain=self.grain)
 
     async def _run_hook(self, code: Coroutine[Any, Any, None]) -> None:
         """Run a hook, and commit what it has changed, as if it were a turn."""

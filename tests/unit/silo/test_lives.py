@@ -384,3 +384,35 @@ async def test_hook_that_never_ends_does_not_keep_its_partition(house: House) ->
     await house.silos.pop("a").close()
     assert house.loop.time() - began < 6
     assert isinstance(await stuck, errors.CallError)
+
+
+class Stubborn(Actor):
+    """Does not let itself be cancelled."""
+
+    async def stay(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(1e6)
+            except asyncio.CancelledError:
+                seen.append("no")
+
+
+@simulated
+async def test_code_that_ignores_its_cancellation_keeps_no_silo_from_leaving(house: House) -> None:
+    """One careless `except` must not hold a rolling restart for ever; the fence holds what it does later."""
+    seen.clear()
+    cluster = await house.open([Stubborn])
+    staying = asyncio.get_running_loop().create_task(
+        outcome(options(cluster.actor(Stubborn, "one"), timeout=300).stay())
+    )
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    silo = house.silo()
+    silo.stop()
+    await asyncio.wait_for(silo.run(), 120)
+    took = asyncio.get_running_loop().time() - began
+    assert took < 90, took
+    assert "no" in seen
+    staying.cancel()
+    await settled(staying)
+    house.kill("a")
