@@ -303,7 +303,8 @@ class RedisStore:
         return self._pipe.send(command, redis_answers.finish_scan)
 
     def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
-        first = prefix.encode()  # UTF-8 has no 0xff: with it at its end, it is above all that begin so
+        # UTF-8 has no 0xff: with it at its end, it is above all that begin so.
+        first = prefix.encode()
         key = self._keys.index(partition)
         return self._pipe.send(("ZLEXCOUNT", key, b"[" + first, b"(" + first + b"\xff"), plain)
 

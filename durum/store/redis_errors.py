@@ -37,6 +37,9 @@ _WRAPPED: Final = re.compile(r"(?:^|: -?)([A-Z]{3,})\b")
 PASSING: Final = frozenset(
     ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN")
 )
+# A slot is on its way, and a key that a script names itself has gone or come already. Our scripts touch
+# those before all others, in ways that may be repeated.
+_ELSEWHERE: Final = "access a non local key"
 _SETTINGS: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "NOPROTO"))
 
 
@@ -56,6 +59,8 @@ class Refused(errors.StoreUnavailable):
 
 def code_of(text: str) -> str:
     """The error's code, also where a script wrapped it; "ERR" where there is none."""
+    if _ELSEWHERE in text:
+        return "TRYAGAIN"
     codes = [code for code in _WRAPPED.findall(text) if code != "ERR"]
     return codes[0] if codes else "ERR"
 

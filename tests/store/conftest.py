@@ -17,6 +17,7 @@ from tests.support.clusters import Clustered
 from tests.support.sentinels import Sentineled
 from tests.support.servers import PRODUCTS, Server, binary_of
 from tests.support.services import Service
+from tests.support.tls_servers import TlsServer
 
 _numbers = itertools.count()
 TOPOLOGIES = ("redis-tls", "valkey-sentinel", "valkey-cluster", "redis-cluster")
@@ -58,7 +59,7 @@ def topologies(authority: Authority) -> Iterator[Callable[[str], str]]:
         if kind not in urls:
             match form:
                 case "tls":
-                    server = Server(product, tls=tls_of(authority)).start()
+                    server = TlsServer(authority).start()
                     running.append(server)
                     urls[kind] = f"{server.url}?ca={authority.file}"
                 case "sentinel":
@@ -72,11 +73,6 @@ def topologies(authority: Authority) -> Iterator[Callable[[str], str]]:
     yield get
     for one in running:
         one.remove()
-
-
-def tls_of(authority: Authority) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-    """Certificate, key and authority for a server of this host, which asks clients for nothing."""
-    return (*authority.issue("server", "127.0.0.1"), authority.file)
 
 
 @pytest.fixture

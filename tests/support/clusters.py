@@ -73,7 +73,7 @@ class Clustered:
 
     @staticmethod
     def _bus(node: Server) -> str:
-        return node._command[-1]
+        return str(node._command[-1])
 
     def owner(self, slot: int, asked: Server | None = None) -> Server:
         """Who has a slot, as a node says."""

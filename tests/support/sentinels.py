@@ -6,11 +6,10 @@ Owns these processes; knows nothing of Durum but the form of its URL.
 from __future__ import annotations
 
 import itertools
-import subprocess
 import time
 from typing import Final
 
-from tests.support.servers import Server, binary_of, die_with_parent, free_port
+from tests.support.servers import Server, binary_of
 
 NAME: Final = "main"
 DOWN_AFTER_MS: Final = 400

@@ -3,11 +3,12 @@
 -- Returns {version, commits}, or -1 no owner record, -2 other token, -3 other version.
 --#include fence
 local grain = redis.call('HMGET', KEYS[2], 'v', 'i')
-if grain[1] == ARGV[3] and not grain[2] then
+local repeated = grain[1] == ARGV[3] and not grain[2]
+if not repeated and (grain[1] or '0') ~= ARGV[2] then return -3 end
+if repeated then
   redis.pcall('HSET', KEYS[2], 'v', ARGV[3]) -- a write, so that WAIT waits for it on this connection too
   return {tonumber(ARGV[3]), tonumber(redis.call('HGET', KEYS[1], 'c'))}
 end
-if (grain[1] or '0') ~= ARGV[2] then return -3 end
 redis.call('ZREM', KEYS[4], ARGV[4]) -- first: it fails where the index is none, and then nothing was written
 local commits = redis.call('HINCRBY', KEYS[1], 'c', 1)
 redis.call('UNLINK', KEYS[2])
