@@ -63,7 +63,6 @@ class Server:
         product: "valkey" or "redis".
         settings: more arguments, such as ("--appendonly", "yes").
         tcp: listen on a free port; otherwise on a unix socket only.
-        tls: files of certificate, key and authority: listen with TLS on a port of its own, besides.
         host: the address to listen on with `tcp`.
         password: what clients must give; none by default.
     """
@@ -74,7 +73,6 @@ class Server:
         settings: Sequence[str] = (),
         *,
         tcp: bool = False,
-        tls: tuple[pathlib.Path, pathlib.Path, pathlib.Path] | None = None,
         host: str = "127.0.0.1",
         password: str = "",
     ) -> None:
@@ -84,15 +82,6 @@ class Server:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="durum-"))
         self.port = free_port() if tcp else 0
         self.path = "" if tcp else str(self.folder / "s")
-        self.tls_port = free_port() if tls else 0
-        if tls is not None:
-            cert, key, authority = tls
-            settings = (
-                *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
-                *("--tls-cert-file", str(cert), "--tls-key-file", str(key)),
-                *("--tls-ca-cert-file", str(authority)),
-                *settings,
-            )
         self._host = host
         self._password = password
         self._command = [
@@ -109,8 +98,6 @@ class Server:
     @property
     def url(self) -> str:
         """What open_store takes."""
-        if self.tls_port:
-            return f"rediss://127.0.0.1:{self.tls_port}/0"
         who = f":{self._password}@" if self._password else ""
         return f"redis://{who}{self._host}:{self.port}/0" if self.port else f"unix://{self.path}"
 
