@@ -40,6 +40,11 @@ from durum.silo.silo import Silo
     is_flag=True,
     help="Serve on a store that keeps nothing when it stops.",
 )
+@click.option(
+    "--require-durability",
+    type=click.Choice(["D1", "D2", "D3"], case_sensitive=False),
+    help="Refuse a store that can lose more than this level allows. D3 waits for a replica's copy.",
+)
 @settings.logs
 @click.option("--stop-with-parent", is_flag=True, hidden=True)
 def command(
@@ -56,6 +61,7 @@ def command(
     tls_server_name: str | None,
     insecure: bool,
     accept_volatile_store: bool,
+    require_durability: str | None,
     log_format: str,
     log_level: str,
     stop_with_parent: bool,
@@ -94,6 +100,7 @@ def command(
         insecure=insecure,
         # None: a store that is volatile by its very name needs no second word.
         accept_volatile_store=accept_volatile_store or None,
+        require_durability=require_durability,
         # What is in memory is always new. Elsewhere missing data must be an alarm.
         create=store.startswith("memory:"),
         # A supervisor starts us again, and sees that it happened.

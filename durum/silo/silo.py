@@ -18,6 +18,7 @@ from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
 from durum.placement.ring import RING_VERSION
 from durum.silo.life import Life
 from durum.silo.processes import Processes, SystemProcesses
+from durum.silo.safety import level_of, refuse_unsafe, replicas_for
 from durum.silo.settings import Platform, Settings
 from durum.silo.statistics import SiloStatistics
 from durum.silo.upkeep import Upkeep
@@ -48,6 +49,8 @@ class Silo:
             if set.
         insecure: serve beyond loopback without a secret or mutual TLS.
         accept_volatile_store: serve on a store that forgets everything when it stops.
+        require_durability: refuse a store below this level, such as "D2". D3 also makes each write wait
+            for a replica, where the store's URL does not say for how many.
         create: create the service's data where the store has none. None: only in an embedded store;
             in one that others share, missing data must be an alarm. `durum init` creates it.
         rejoin: begin anew under another id when the others have declared this silo dead.
@@ -70,6 +73,7 @@ class Silo:
         tls: Tls | None = None,
         insecure: bool = False,
         accept_volatile_store: bool | None = None,
+        require_durability: Level | str | None = None,
         create: bool | None = None,
         rejoin: bool = True,
         config: SiloConfig | None = None,
@@ -82,7 +86,11 @@ class Silo:
         self._target = store
         self._create = create
         self._rejoin = rejoin
+        if accept_volatile_store is None:
+            # What is volatile by its very name needs no second word.
+            accept_volatile_store = isinstance(store, str) and store.startswith("memory:")
         self._accept_volatile = accept_volatile_store
+        self._required = level_of(require_durability)
         self._settings = Settings(
             listen=Address(listen),
             advertise=None if advertise is None else Address(advertise),
@@ -190,7 +198,9 @@ class Silo:
         clock = self._platform.clock
         if isinstance(clock, SystemClock):  # a virtual one cannot be watched from outside
             blocked_s = self._settings.config.loop_blocked_s
-            self._upkeep = Upkeep(self._opened(), self._durability, clock, blocked_s)
+            self._upkeep = Upkeep(
+                self._opened(), self._durability, clock, blocked_s, self._required
+            )
             await self._upkeep.open()
         self._main = asyncio.get_running_loop().create_task(self._live(life), name="silo: main")
         _log.info("silo started", silo=life.id, store=self.store_url)
@@ -302,6 +312,7 @@ class Silo:
                 clock=self._platform.clock,
                 entropy=self._platform.entropy,
                 store_timeout_s=self._settings.config.lease.store_timeout_s,
+                replicas=replicas_for(self._required),
             )
         else:
             self._store = self._target
@@ -313,7 +324,9 @@ class Silo:
 
     async def _check_store(self, store: Store) -> None:
         self._durability = await store.durability()
-        self._refuse_unsafe()
+        refuse_unsafe(
+            self._durability, accept_volatile=self._accept_volatile, required=self._required
+        )
         genesis = await store.genesis()
         embedded = not store.url.startswith(("redis", "unix", "valkey"))
         if genesis is None:
@@ -336,19 +349,6 @@ class Silo:
                 f" {RING_VERSION}. Run the release that the other silos run."
             )
         self._genesis = genesis
-
-    def _refuse_unsafe(self) -> None:
-        found = self._durability
-        accepted = self._accept_volatile
-        if accepted is None:
-            accepted = isinstance(self._target, str) and self._target.startswith("memory:")
-        if found.level is Level.D0 and not accepted:
-            raise errors.ConfigError(
-                f"the store keeps nothing when it stops ({found.summary}) Make it durable, or say"
-                " --accept-volatile-store (accept_volatile_store=True)."
-            )
-        if found.unsafe:
-            raise errors.ConfigError("the store is not safe to run on: " + "; ".join(found.unsafe))
 
     async def _close_store(self) -> None:
         store, self._store = self._store, None

@@ -9,7 +9,7 @@ from typing import Final
 from durum import errors
 from durum.clock import Clock
 from durum.silo.watchdog import Watchdog
-from durum.store.protocol import Durability, Store
+from durum.store.protocol import Durability, Level, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
 
@@ -25,14 +25,21 @@ class Upkeep:
         durability: what its settings could lose at the start.
         clock: the host's.
         loop_blocked_s: how long code may hold the loop.
+        required: the least level that was asked for, or None.
     """
 
     def __init__(
-        self, store: Store, durability: Durability, clock: Clock, loop_blocked_s: float
+        self,
+        store: Store,
+        durability: Durability,
+        clock: Clock,
+        loop_blocked_s: float,
+        required: Level | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._watchdog = Watchdog(clock, loop_blocked_s)
+        self._required = required
         self._tasks = TaskOwner("upkeep")
         self.durability = durability
         """As found last."""
@@ -64,15 +71,23 @@ class Upkeep:
         except errors.StoreError as exc:
             _log.debug("cannot look at the store's settings", error=str(exc))
             return
-        if found != self.durability:
-            _log.warning(
+        if _promises(found) != _promises(self.durability):
+            # It goes on: to stop all silos since a replica is away for a while would be worse than that.
+            below = self._required is not None and found.level < self._required
+            (_log.error if below else _log.warning)(
                 "the store's settings have changed",
                 level=found.level.name,
                 was=self.durability.level.name,
+                required="" if self._required is None else self._required.name,
                 summary=found.summary,
                 unsafe=found.unsafe,
             )
-            self.durability = found
+        self.durability = found
 
     def __repr__(self) -> str:
         return f"<Upkeep {self.durability.level.name} loop_blocked={self.loop_blocked}>"
+
+
+def _promises(found: Durability) -> tuple[Level, str, tuple[str, ...]]:
+    """What of it is a promise; figures such as the memory in use change all the time."""
+    return found.level, found.summary, found.unsafe

@@ -102,7 +102,8 @@ class Clustered:
             keys = answer.split(b"\r\n")[2::2]
             if not keys:
                 break
-            done = source.ask(*("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys))
+            to: list[str | bytes | int] = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys]
+            done = source.ask("MIGRATE", *to)
             assert done.startswith((b"+OK", b"+NOKEY")), done
             moved += len(keys)
         return moved
