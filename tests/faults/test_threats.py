@@ -7,124 +7,30 @@ import contextlib
 import logging
 import os
 import pickle
-import resource
-import struct
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import msgspec
 import pytest
 
 import durum
-from durum import Actor, Limits, Opaque, SiloConfig, errors
+from durum import Limits, errors
 from durum.grains import failure
 from durum.grains.kind import kind_of
 from durum.ids import Address, GrainId, SiloId, join_address, split_address
 from durum.wire import frames, links, stream, values
 from durum.wire import greeting as wire_greeting
-from durum.wire.connection import Connection
 from durum.wire.handshake import Introduction
 from durum.wire.messages import AnyMessage, Call, Failure, Gossip, HandOver, Probe, Reply
 from durum.wire.network import TcpNetwork
+from tests.support import bombs
+from tests.support.attacks import SECRET, Listener, Vault, ask, dial, leave, pickled, serving
 from tests.support.certificates import Authority
-
-SECRET = "correct horse battery staple 1949"
-RAN: list[str] = []
-"""What code of a payload has done."""
-
-
-class Bomb:
-    """Its pickle runs code when it is opened."""
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return RAN.append, ("opened",)
-
-
-class Vault(Actor):
-    """What is attacked."""
-
-    opened: ClassVar[list[str]] = []
-    total: int = 0
-
-    async def add(self, amount: int) -> int:
-        self.total += amount
-        return self.total
-
-    async def echo(self, value: Any) -> Any:
-        return value
-
-    async def keep(self, thing: Opaque[Any]) -> str:
-        return type(thing).__name__
-
-    async def fetch(self) -> Opaque[Any]:
-        return {self.total}
-
-    async def fail(self, note: str) -> None:
-        raise ValueError("the method's own words")
-
-    async def _private(self) -> None:
-        RAN.append("private")
-
-
-@dataclass
-class Listener:
-    """Takes what a silo says unasked."""
-
-    heard: list[AnyMessage] = field(default_factory=list)
-
-    def opened(self, connection: Connection) -> None: ...
-
-    def received(self, connection: Connection, message: AnyMessage) -> None:
-        self.heard.append(message)
-
-    def closed(self, connection: Connection, error: Exception | None) -> None: ...
 
 
 @pytest.fixture(autouse=True)
 def nothing_ran() -> None:
-    RAN.clear()
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    secret: str = SECRET, limits: Limits | None = None, tls: durum.Tls | None = None
-) -> AsyncIterator[durum.Silo]:
-    config = SiloConfig(limits=limits or Limits(), partitions=16)
-    async with durum.Silo(kinds=[Vault], secret=secret, tls=tls, config=config) as silo:
-        yield silo
-        async with silo.connect() as cluster:  # whatever happened, others are served
-            assert await cluster.actor(Vault, "others").echo("still") == "still"
-
-
-async def dial(silo: durum.Silo, secret: str = SECRET, **more: Any) -> Connection:
-    """Connect as somebody who may, and then does what no client of ours would."""
-    introduction = Introduction(
-        **{
-            "role": "client",
-            "cluster": "default",
-            "secrets": (secret.encode(),) if secret else (),
-            **more,
-        }
-    )
-    return await links.dial(TcpNetwork(), silo.address, introduction, Listener(), Limits())
-
-
-async def ask(
-    connection: Connection, method: str, args: bytes, grain: str = "Vault/one"
-) -> AnyMessage:
-    return await connection.request(Call(connection.next_id(), GrainId(grain), method, args, 5_000))
-
-
-async def leave(connection: Connection) -> None:
-    connection.abort()
-    await connection.wait_closed()
-
-
-def pickled(value: object) -> bytes:
-    """The arguments of a call with one pickled value."""
-    return b"\x91" + values.encode_fast(msgspec.msgpack.Ext(values.PICKLED, pickle.dumps(value)))
+    bombs.disarm()
 
 
 # A stranger joins -----------------------------------------------------------------------------------
@@ -150,7 +56,7 @@ async def test_stranger_does_not_join(who: dict[str, Any]) -> None:
     async with serving() as silo:
         with pytest.raises(errors.IncompatibleSilo):
             await dial(silo, **who)
-        assert [row.silo for row in silo.life.membership.view.rows] == [silo.id]
+        assert [row.silo for row in silo.life._table.view.rows] == [silo.id]
 
 
 async def test_stranger_without_a_certificate_does_not_join(tmp_path: Path) -> None:
@@ -175,7 +81,9 @@ async def test_client_cannot_speak_as_a_silo(message: AnyMessage) -> None:
         client = await dial(silo)
         client.send(message)
         await client.wait_closed()
-        assert silo.life.ownership.holding(0) is not None
+        async with silo.connect() as cluster:
+            await cluster.actor(Vault, "one").add(1)
+        assert silo.life.ownership.wanted(0) == silo.id
 
 
 # Code by payload ------------------------------------------------------------------------------------
@@ -185,16 +93,18 @@ async def test_stranger_cannot_have_anything_unpickled() -> None:
     """Before the proof nothing is decoded; without a secret nobody is ever trusted with a pickle."""
     async with serving() as silo:
         reader, writer = await asyncio.open_connection(*split_address(silo.address))
-        writer.write(frames.frame(pickle.dumps(Bomb())))
+        writer.write(frames.frame(pickle.dumps(bombs.Bomb())))
         writer.write(
-            frames.FrameWriter(4096).pack([Call(1, GrainId("Vault/x"), "keep", pickled(Bomb()))])[0]
+            frames.FrameWriter(4096).pack(
+                [Call(1, GrainId("Vault/x"), "keep", pickled(bombs.Bomb()))]
+            )[0]
         )
         with contextlib.suppress(ConnectionError):
             await reader.read()
         writer.close()
     async with serving("") as silo:
         open_to_all = await dial(silo, "")
-        answer = await ask(open_to_all, "keep", pickled(Bomb()))
+        answer = await ask(open_to_all, "keep", pickled(bombs.Bomb()))
         assert isinstance(answer, Failure)
         assert (answer.error, answer.did_run) == ("NotAuthorized", "no")
         answer = await ask(open_to_all, "fetch", b"\x90")
@@ -204,7 +114,7 @@ async def test_stranger_cannot_have_anything_unpickled() -> None:
         async with durum.connect(silo.address) as cluster:
             with pytest.raises(errors.NotAuthorized, match="nothing was sent, it did not run"):
                 await cluster.actor(Vault, "x").keep(1)
-    assert RAN == []
+    assert bombs.opened() == 0
 
 
 async def test_pickle_travels_between_those_who_proved_themselves(tmp_path: Path) -> None:
@@ -214,8 +124,8 @@ async def test_pickle_travels_between_those_who_proved_themselves(tmp_path: Path
         async with serving(secret, tls=tls) as silo, silo.connect() as cluster:
             assert await cluster.actor(Vault, "x").keep({1, 2}) == "set"
             assert await cluster.actor(Vault, "x").fetch() == {0}
-            assert await cluster.actor(Vault, "x").keep(Bomb()) == "NoneType"
-    assert RAN == ["opened"] * 3
+            assert await cluster.actor(Vault, "x").keep(bombs.Bomb()) == "NoneType"
+    assert bombs.opened() == 3
 
 
 async def test_pickle_is_refused_on_a_link_that_others_can_read(
@@ -227,12 +137,12 @@ async def test_pickle_is_refused_on_a_link_that_others_can_read(
     async with serving() as silo:
         far = await dial(silo)
         assert far.peer.authenticated
-        answer = await ask(far, "keep", pickled(Bomb()))
+        answer = await ask(far, "keep", pickled(bombs.Bomb()))
         assert isinstance(answer, Failure)
         assert answer.error == "NotAuthorized"
         assert isinstance(await ask(far, "add", b"\x91\x01"), Reply)
         await leave(far)
-    assert RAN == []
+    assert bombs.opened() == 0
 
 
 @pytest.mark.parametrize("method", ["add", "echo", "fail"])
@@ -240,11 +150,11 @@ async def test_pickle_in_a_typed_argument_is_refused(method: str) -> None:
     """Also from those who are trusted: only a parameter that says Opaque is ever unpickled."""
     async with serving() as silo:
         friend = await dial(silo)
-        answer = await ask(friend, method, pickled(Bomb()))
+        answer = await ask(friend, method, pickled(bombs.Bomb()))
         assert isinstance(answer, Failure)
         assert (answer.error, answer.did_run) == ("ArgumentError", "no")
         await leave(friend)
-    assert RAN == []
+    assert bombs.opened() == 0
 
 
 @pytest.mark.parametrize(
@@ -356,221 +266,6 @@ async def test_recorded_handshake_opens_nothing() -> None:
             assert await cluster.actor(Vault, "one").add(0) == 5
 
 
-# Memory bombs ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        b"\x91" * 200_000,
-        b"\x91" + b"\x81\xa1a" * 100_000 + b"\xc0",
-        b"\x91\xdd\xff\xff\xff\xff",
-        b"\x91\xdf\xff\xff\xff\xff",
-        b"\x91\xc6\xff\xff\xff\xff",
-        b"\x91\xdb\xff\xff\xff\xff",
-        b"\xdd\xff\xff\xff\xff",
-        b"\x91\xc9\xff\xff\xff\xff\x01",
-        b"\x91" + values.encode_fast(msgspec.msgpack.Ext(2, b"[" * 100_000)),
-        values.encode_fast(msgspec.msgpack.Ext(2, b"[" * 100_000)),
-        values.encode_fast(msgspec.msgpack.Ext(2, b"[" + b"9" * 5_000 + b"]")),
-        b"",
-        b"\xc1",
-    ],
-    ids=[
-        "deep arrays",
-        "deep maps",
-        "array of 4 G",
-        "map of 4 G",
-        "bytes of 4 G",
-        "text of 4 G",
-        "4 G arguments",
-        "extension of 4 G",
-        "deep JSON inside",
-        "deep JSON",
-        "long number",
-        "nothing",
-        "reserved byte",
-    ],
-)
-async def test_bomb_in_arguments_is_a_refusal(args: bytes) -> None:
-    """Lengths are believed only as far as bytes have come, and depth has an end."""
-    async with serving() as silo:
-        friend = await dial(silo)
-        for method in ("add", "echo"):
-            answer = await ask(friend, method, args)
-            assert isinstance(answer, Failure), answer
-            assert (answer.error, answer.did_run) == ("ArgumentError", "no")
-            assert len(answer.text) < 2_000
-        await leave(friend)
-
-
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"\xff\xff\xff\xff",
-        struct.pack("<I", 4 * 1024 * 1024 + 1),
-        frames.frame(b"\xdd\xff\xff\xff\xff"),
-        frames.frame(b"\x91" * 100_000),
-        frames.frame(b"\xdc\xff\xff" + b"\x92\x04\x01" * 65_535),
-        frames.frame(b"\x91\x93\x01\x01\xdb\xff\xff\xff\xff"),
-    ],
-    ids=["4 GB", "a byte too many", "4 G messages", "deep", "65535 messages", "text of 4 G"],
-)
-async def test_bomb_in_a_frame_ends_the_connection(wire: bytes) -> None:
-    """From a friend too: knowing the secret is no leave to fill the memory."""
-    async with serving() as silo:
-        friend = await dial(silo)
-        friend._transport.write(wire)
-        await friend.wait_closed()
-
-
-async def test_many_small_frames_cost_what_they_are() -> None:
-    """Empty frames and frames of one byte: none is kept, and others are served between them."""
-    async with serving() as silo:
-        friend = await dial(silo)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        cancel = frames.FrameWriter(4096).pack([durum_cancel(7)])[0]
-        for _ in range(50):
-            friend._transport.write(frames.frame(b"\x90") * 2_000 + cancel * 2_000)
-            await asyncio.sleep(0)
-        assert isinstance(await ask(friend, "add", b"\x91\x01"), Reply)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        assert grown < 32 * 1024, "kilobytes"
-        await leave(friend)
-
-
-def durum_cancel(request: int) -> AnyMessage:
-    from durum.wire.messages import Cancel  # noqa: PLC0415
-
-    return Cancel(request)
-
-
-async def test_slow_reader_is_cut_off() -> None:
-    """Who asks for much and reads nothing gets neither our memory nor anybody else's time."""
-    limits = Limits(unread_bytes=1024 * 1024, unread_s=0.5)
-    async with serving(limits=limits) as silo:
-        greedy = await dial(silo)
-        greedy._transport.pause_reading()
-        (far,) = (each for each in silo.life._server.connections if each.peer.role == "client")
-        args = b"\x91\xc6" + struct.pack(">I", 100_000) + bytes(100_000)
-        largest = 0
-        for _ in range(500):
-            if greedy._transport.is_closing():
-                break
-            greedy.send(Call(greedy.next_id(), GrainId("Vault/one"), "echo", args, 5_000))
-            await asyncio.sleep(0.005)
-            largest = max(largest, far._outflow.unread_bytes)
-        assert 0 < largest <= 4 * limits.unread_bytes + 200_000
-        async with asyncio.timeout(10):
-            await far.wait_closed()
-        await leave(greedy)
-
-
-# Private methods, key injection ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        "_private",
-        "__init__",
-        "__class__",
-        "__reduce__",
-        "__dict__",
-        "save",
-        "actor",
-        "deactivate",
-        "context",
-        "key",
-        "total",
-        "opened",
-        "on_activate",
-        "on_deactivate",
-        "migrate_state",
-        "",
-        "add\0",
-        "add ",
-        "ADD",
-        "\u0430dd",
-        "echo.__globals__",
-        "add()",
-        "x" * 60_000,
-    ],
-)
-async def test_method_that_is_not_public_cannot_be_called(method: str) -> None:
-    """Names are looked up in a table made at registration, never on the object."""
-    async with serving() as silo:
-        friend = await dial(silo)
-        answer = await ask(friend, method, b"\x90")
-        assert isinstance(answer, Failure)
-        assert (answer.error, answer.did_run) == ("NoSuchMethod", "no")
-        assert len(answer.text) < 1_000
-        await leave(friend)
-    assert RAN == []
-
-
-HOSTILE = (
-    "a",
-    "{a}",
-    "}a{",
-    "a:b",
-    "a/b",
-    "../a",
-    "a\0",
-    "a\n",
-    "\u0430",
-    "a\u0301",
-    "\u00e1",
-    "*",
-    "?",
-    "%00",
-    "a%2Fb",
-    " a",
-    "A",
-    "__class__",
-    "\ud7ff",
-    "\U0001f600",
-    "x" * 1024,
-)
-
-
-async def test_hostile_keys_are_grains_of_their_own() -> None:
-    """Each holds its own number; none reads as another, whatever a store's syntax makes of it."""
-    async with serving() as silo, silo.connect() as cluster:
-        for amount, key in enumerate(HOSTILE, 1):
-            assert await cluster.actor(Vault, key).add(amount) == amount
-        for amount, key in enumerate(HOSTILE, 1):
-            assert await cluster.actor(Vault, key).add(0) == amount
-
-
-@pytest.mark.parametrize(
-    "grain",
-    [
-        "",
-        "Vault",
-        "Vault/",
-        "/one",
-        "Vault/" + "x" * 1025,
-        "vault/one",
-        "Vault\0/one",
-        "Nobody/one",
-        "__main__/x",
-        "../Vault/one",
-        "Vault /one",
-        "x" * 70_000 + "/one",
-    ],
-)
-async def test_hostile_grain_ids_reach_nothing(grain: str) -> None:
-    """Our clients send none of these; whoever writes frames himself is refused as shortly."""
-    async with serving() as silo:
-        friend = await dial(silo)
-        answer = await ask(friend, "add", b"\x91\x01", grain)
-        assert isinstance(answer, Failure)
-        assert (answer.error, answer.did_run) in (("NoSuchKind", "no"), ("ArgumentError", "no"))
-        assert len(answer.text) < 1_000
-        await leave(friend)
-
-
 # Leaks ----------------------------------------------------------------------------------------------
 
 
@@ -616,13 +311,13 @@ def test_secret_is_no_option_of_any_command() -> None:
     """Arguments of processes are seen by every user of a machine."""
     import click  # noqa: PLC0415
 
-    from durum.cli.main import main  # noqa: PLC0415
+    from durum.cli.main import cli  # noqa: PLC0415
 
-    context = click.Context(main)
+    context = click.Context(cli)
     options = [
         option
-        for name in main.list_commands(context)
-        if (command := main.get_command(context, name)) is not None
+        for name in cli.list_commands(context)
+        if (command := cli.get_command(context, name)) is not None
         for parameter in command.params
         for option in parameter.opts
     ]

@@ -18,20 +18,13 @@ import pytest
 from durum.wire import opaque, untyped, values
 from durum.wire.opaque import OpaqueCodec
 from durum.wire.shapes import Misfit, Sealed, Unsupported
+from tests.support import bombs
 
 Opaque: Any = opaque.Opaque
 """As an expression; what type checkers make of it in annotations, tests/typing shows."""
-OPENED: list[str] = []
 
 
-class Bomb:
-    """Its pickle runs code when it is opened."""
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return OPENED.append, ("boom",)
-
-
-BOMB = values.encode_fast(msgspec.msgpack.Ext(values.PICKLED, pickle.dumps(Bomb())))
+BOMB = bombs.encoded()
 
 
 @pytest.mark.parametrize(
@@ -167,20 +160,28 @@ def test_what_cannot_be_pickled_or_unpickled_is_a_misfit() -> None:
 )
 def test_no_decoder_opens_a_pickle(read: Callable[[bytes], object]) -> None:
     """Only opaque.py does, where it is told to; a pickle that slips in anywhere else stays bytes."""
-    OPENED.clear()
+    bombs.disarm()
     try:
         found = read(BOMB)
     except Misfit:
         found = None
-    assert OPENED == []
-    assert not isinstance(found, Bomb)
+    assert bombs.opened() == 0
+    assert not isinstance(found, bombs.Bomb)
+
+
+def test_a_bomb_goes_off_where_it_is_opened() -> None:
+    """Or all the tests above would show nothing."""
+    bombs.disarm()
+    opaque.codec(Opaque[object]).decode(BOMB)
+    opaque.decode_stored(BOMB)
+    assert bombs.opened() == 2
 
 
 def test_pickled_value_is_shown_by_its_size() -> None:
     """Tools that show states must not run them."""
-    OPENED.clear()
+    bombs.disarm()
     assert values.as_json(BOMB).startswith(b'"<pickled, ')
-    assert OPENED == []
+    assert bombs.opened() == 0
 
 
 def test_opaque_stands_around_the_whole_type() -> None:
