@@ -8,10 +8,12 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import click
 
+from durum.ids import Address, split_address
 from durum.silo.silo import Silo
 from durum.store.protocol import Level
 
@@ -19,7 +21,12 @@ PARENT_LOOK_S: Final = 1.0
 
 
 async def host(
-    silo: Silo, *, unsafe: Sequence[str] = (), hint: str = "", with_parent: bool = False
+    silo: Silo,
+    *,
+    unsafe: Sequence[str] = (),
+    hint: str = "",
+    with_parent: bool = False,
+    pages: AbstractAsyncContextManager[object] | None = None,
 ) -> None:
     """Run a silo until it is told to stop, or must.
 
@@ -30,6 +37,7 @@ async def host(
         unsafe: settings that this command line knows to be unsafe, in words.
         hint: for the person at the terminal, what to do next.
         with_parent: stop, as if told to, when the process that started this one is gone.
+        pages: the silo's, not opened yet.
 
     Raises:
         DeclaredDead, StoreError, ConfigError, IncompatibleSilo: it could not start, or had to stop.
@@ -38,7 +46,7 @@ async def host(
     stop = _Stop(silo)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.signalled, number)
-    async with silo:
+    async with pages or nullcontext(), silo:
         _settle_memory()
         click.echo(json.dumps(describe(silo, unsafe)))
         if hint:
@@ -78,6 +86,26 @@ class _Stop:
         self._silo.stop()
 
 
+def pages(
+    silo: Silo, port: int | None, host: str, advertise: str | None
+) -> AbstractAsyncContextManager[object] | None:
+    """The silo's pages, where a port was given for them.
+
+    Args:
+        silo: not started yet.
+        port: where to serve them; None: nowhere.
+        host: where to serve them.
+        advertise: the silo's advertised address, for pages that are served on all addresses.
+    """
+    if port is None:
+        return None
+    from durum.web.pages import Pages  # a twentieth of a second that most silos need not spend
+
+    everywhere = host in ("0.0.0.0", "::", "[::]")  # noqa: S104 - compared, not bound
+    shown = split_address(Address(advertise))[0] if everywhere and advertise else ""
+    return Pages(silo, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", advertise=shown)
+
+
 async def _watch_parent(silo: Silo) -> None:
     parent = os.getppid()
     while os.getppid() == parent:  # noqa: ASYNC110 - nobody can set an event for us
@@ -98,4 +126,5 @@ def describe(silo: Silo, unsafe: Sequence[str]) -> dict[str, object]:
         "durability": found.level.name,
         "unsafe": [*unsafe, *volatile, *found.warnings],
         "kinds": sorted(silo.kinds),
+        "pages": silo.web,
     }

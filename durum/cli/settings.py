@@ -96,6 +96,26 @@ def secret(command: Command) -> Command:
     return _secret_file(command)
 
 
+def pages(command: Command) -> Command:
+    """Add --metrics-port and --metrics-host."""
+    port = click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65_535),
+        envvar="DURUM_METRICS_PORT",
+        show_envvar=True,
+        help="Serve /metrics, /healthz and /readyz on this port; 0 takes a free one.",
+    )
+    host = click.option(
+        "--metrics-host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="HOST",
+        envvar="DURUM_METRICS_HOST",
+        help="Where to serve them. There is no password: keep it inside your network.",
+    )
+    return port(host(command))
+
+
 def logs(command: Command) -> Command:
     """Add --log-format and --log-level."""
     form = click.option(

@@ -8,6 +8,7 @@ import click
 
 from durum.cli import app as apps
 from durum.cli import hosting, logs, loops, settings
+from durum.cli import workers as several
 from durum.config import secrets_of
 from durum.silo.silo import Silo
 
@@ -45,6 +46,14 @@ from durum.silo.silo import Silo
     type=click.Choice(["D1", "D2", "D3"], case_sensitive=False),
     help="Refuse a store that can lose more than this level allows. D3 waits for a replica's copy.",
 )
+@settings.pages
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Run so many silos, each a process of its own, and start anew those that die.",
+)
 @settings.logs
 @click.option("--stop-with-parent", is_flag=True, hidden=True)
 def command(
@@ -62,10 +71,13 @@ def command(
     insecure: bool,
     accept_volatile_store: bool,
     require_durability: str | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    workers: int,
     log_format: str,
     log_level: str,
     stop_with_parent: bool,
-) -> None:
+) -> int | None:
     """Run one silo of a cluster.
 
     APP is what it serves: a file (shop.py), a module (shop.grains), or one name in a module
@@ -78,13 +90,19 @@ def command(
     dead by the others, start it again; 75 the store does not answer or has lost data; 78 wrong or
     unsafe configuration.
 
+    Python runs on one core: with --workers there is a silo for each, and a first line for each.
+    Their ports follow on that of --listen, unless it is 0; so do those of --metrics-port.
+
     \b
     Examples:
       durum silo shop.py
       durum silo shop.grains --store redis://redis.internal:6379/0 --cluster shop \\
           --listen 0.0.0.0:7600 --advertise 10.0.0.7:7600 --secret-file /run/secrets/durum
+      durum silo shop.py --workers 4 --metrics-port 9464
     """
     logs.configure(log_format, log_level)
+    if workers > 1:
+        return loops.run(several.run(workers, listen, advertise, metrics_port))
     kinds = apps.load_kinds(app)
     settings.refuse_missing_file(store)
     secret = settings.read_secret(secret_file)
@@ -109,4 +127,6 @@ def command(
     unsafe = []
     if insecure and not secrets_of(secret) and not (tls and tls.mutual):
         unsafe.append("no cluster secret: whoever can connect may call, and may join as a silo")
-    loops.run(hosting.host(silo, unsafe=unsafe, with_parent=stop_with_parent))
+    pages = hosting.pages(silo, metrics_port, metrics_host, advertise or listen)
+    loops.run(hosting.host(silo, unsafe=unsafe, with_parent=stop_with_parent, pages=pages))
+    return None

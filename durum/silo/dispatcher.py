@@ -238,14 +238,6 @@ class Dispatcher:
         """How many calls wait for their partition to arrive here."""
         return len(self._held_up)
 
-    def waiting(self) -> int:
-        """How many calls wait: for others of their grain, or for its activation."""
-        return sum(turn.task is None and not turn.over for turn in self._tracked.values())
-
-    def held_up(self) -> int:
-        """How many calls wait for their partition to arrive here."""
-        return len(self._held_up)
-
     async def settle(self, within_s: float) -> None:
         """Return when nothing is waiting or running, or the time is up."""
         clock = self._services.clock

@@ -202,6 +202,7 @@ class Life:
             weight=settings.config.weight,
             roles=settings.config.roles,
             kinds={kind.name: kind.version for kind in settings.kinds.values()},
+            web=settings.web,
             host=processes.host,
             pid=processes.pid,
             pid_started=processes.started,

@@ -36,6 +36,7 @@ class Settings:
         insecure: serving beyond loopback without a secret is meant.
         kinds: what it hosts, by name.
         config: see SiloConfig.
+        web: where its pages are, or "".
     """
 
     listen: Address
@@ -46,3 +47,4 @@ class Settings:
     insecure: bool
     kinds: Mapping[str, GrainKind]
     config: SiloConfig
+    web: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
@@ -117,6 +118,8 @@ class Silo:
         self._main: asyncio.Task[None] | None = None
         self._upkeep: Upkeep | None = None
         self._asked = asyncio.Event()
+        self.web = ""
+        """Where its pages are; goes into its row of the membership table when it joins."""
 
     # What it is ---------------------------------------------------------------------------------------
 
@@ -189,7 +192,7 @@ class Silo:
         """
         await self._open_store()
         try:
-            life = Life(self._settings, self._platform, self._opened(), self._genesis)
+            life = self._new_life()
             await life.start()
         except BaseException:
             await self._close_store()
@@ -262,9 +265,13 @@ class Silo:
                 return
             life = await self._begin_anew()
 
+    def _new_life(self) -> Life:
+        settings = replace(self._settings, web=self.web)
+        return Life(settings, self._platform, self._opened(), self._genesis)
+
     async def _begin_anew(self) -> Life:
         while True:
-            life = Life(self._settings, self._platform, self._opened(), self._genesis)
+            life = self._new_life()
             try:
                 await life.start()
             except (errors.StoreUnavailable, errors.ConfigError) as exc:
