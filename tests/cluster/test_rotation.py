@@ -65,7 +65,13 @@ class Fleet:
         )
 
     @contextlib.asynccontextmanager
-    async def called(self, secret: str | Sequence[str], tls: durum.Tls | None = None) -> AsyncIterator[None]::
+    async def called(
+        self, secret: str | Sequence[str], tls: durum.Tls | None = None
+    ) -> AsyncIterator[None]:
+        """Calls from several tasks until the block ends."""
+        async with self.client(secret, tls) as cluster:
+
+            async def call(key: str) -> None:
                 while True:
                     try:
                         await cluster.actor(Tally, key).add()
