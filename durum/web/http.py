@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from durum.ids import Address, split_address
 from durum.tasks import TaskOwner
@@ -137,8 +137,8 @@ class _Conversation(asyncio.Protocol):
         self._limit: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server's promise
-        self._transport = transport
+        # uvloop's is none by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
         self._others[self] = None
         loop = asyncio.get_running_loop()
         self._limit = loop.call_later(_REQUEST_S, self.abort)
