@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durum import errors
-from durum.ids import GrainId
+from durum.ids import Address, GrainId
 from durum.store import redis_durability, redis_errors, redis_scripts
 from durum.store.protocol import Durability, Level
 from durum.store.redis_keys import Keys
@@ -148,6 +148,80 @@ def test_loopback_needs_no_password(host: str) -> None:
 def test_password_off_loopback_is_safe() -> None:
     """That is what it is for."""
     assert judge({}, host="10.0.0.5", password=True).unsafe == ()
+
+
+REPLICA = {"connected_slaves": "1", "slave0": "ip=10.0.0.8,port=6379,state=online,lag=0"}
+
+
+@pytest.mark.parametrize(
+    ("form", "wait", "info", "sync", "level", "words"),
+    [
+        (Form.ONE, 0, REPLICA, "always", Level.D2, "nothing acknowledged is lost"),
+        (Form.ONE, 1, REPLICA, "always", Level.D3, "lost together"),
+        (Form.ONE, 1, {}, "always", Level.D2, "Replicas are missing"),
+        (Form.ONE, 1, REPLICA, "everysec", Level.D1, "on a replica too"),
+        (Form.SENTINEL, 0, REPLICA, "always", Level.D1, "ask for wait=1"),
+        (Form.SENTINEL, 1, REPLICA, "always", Level.D3, "lost together"),
+        (Form.SENTINEL, 0, {}, "always", Level.D2, "nothing acknowledged is lost"),
+        (Form.CLUSTER, 0, REPLICA, "everysec", Level.D1, "A failover loses"),
+        (Form.CLUSTER, 2, REPLICA, "always", Level.D2, "Replicas are missing"),
+        (
+            Form.ONE,
+            1,
+            {"connected_slaves": "1", "slave0": "ip=10.0.0.8,port=6379,state=wait_bgsave"},
+            "always",
+            Level.D2,
+            "Replicas are missing",
+        ),
+    ],
+)
+def test_level_follows_from_replicas_and_who_promotes_them(
+    form: Form, wait: int, info: dict[str, str], sync: str, level: Level, words: str
+) -> None:
+    """A promotion without a person loses what nobody waited for."""
+    clustered = {"cluster_enabled": "1"} if form is Form.CLUSTER else {}
+    found = judge({**info, **clustered}, sync, form=form, wait=wait)
+    assert found.level is level
+    assert words in found.summary
+    assert found.unsafe == ()
+
+
+@pytest.mark.parametrize(
+    ("form", "info", "config", "word"),
+    [
+        (Form.SENTINEL, REPLICA, {"min_replicas_to_write": "0"}, "min-replicas-to-write"),
+        (Form.SENTINEL, {}, {}, "nobody takes over"),
+        (Form.CLUSTER, REPLICA, {"cluster_require_full_coverage": "yes"}, "all stand still"),
+        (Form.ONE, {"maxmemory": "100", "used_memory": "90"}, {}, "90% of maxmemory"),
+        (Form.ONE, {"aof_last_write_status": "err"}, {}, "disk"),
+        (Form.ONE, {}, {"no_appendfsync_on_rewrite": "yes"}, "rewrite"),
+    ],
+)
+def test_setting_that_can_hurt_is_warned_of(
+    form: Form, info: dict[str, str], config: dict[str, str], word: str
+) -> None:
+    """Before it does."""
+    clustered = {"cluster_enabled": "1"} if form is Form.CLUSTER else {}
+    (warning,) = judge({**info, **clustered}, form=form, **config).warnings
+    assert word in warning
+
+
+def test_cluster_is_as_strong_as_its_weakest_master() -> None:
+    """And what only some of them do wrong is said with their names."""
+    strong = judge({**REPLICA, "cluster_enabled": "1"}, form=Form.CLUSTER, wait=1)
+    weak = judge(
+        {"cluster_enabled": "1", "maxmemory_policy": "allkeys-lru"}, "no", form=Form.CLUSTER, wait=1
+    )
+    nodes = {Address("a:1"): strong, Address("b:1"): weak, Address("c:1"): strong}
+    found = redis_durability.merge(nodes, {"cluster_state": "fail"})
+    assert found.level is Level.D0
+    assert found.summary.startswith("3 masters. The weakest, b:1: ")
+    assert found.unsafe == (f"b:1: {weak.unsafe[0]}",)
+    assert "CLUSTER INFO" in found.warnings[-1]
+    assert found.facts["eviction"] == "a:1: noeviction; b:1: allkeys-lru; c:1: noeviction"
+    alike = redis_durability.merge(dict.fromkeys(nodes, strong), {"cluster_state": "ok"})
+    assert (alike.level, alike.warnings) == (Level.D3, ())
+    assert alike.summary == f"3 masters. {strong.summary}"
 
 
 @pytest.mark.parametrize("cluster", ["shop", "a:b", "a}b", "{a", "a b", "\u00e9", "%7D"])
