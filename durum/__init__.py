@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 # Type checkers read these lines, Python does not: `import durum` has to stay cheap, since the
 # command line's --help, and whoever only wants an error class, would pay for the whole house.
 if TYPE_CHECKING:
+    from durum import sync as sync
+    from durum import testing as testing
     from durum.client.client import Cluster, connect
     from durum.config import Lease, Limits, Probing, SiloConfig, Tls
     from durum.errors import (
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from durum.grains.actor import Actor, read_only
     from durum.grains.reference import options
     from durum.grains.state import field
+    from durum.grains.timers import Timer
     from durum.silo.silo import Silo
     from durum.wire.opaque import Opaque
 
@@ -87,6 +90,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "Superseded",
+    "Timer",
     "Tls",
     "connect",
     "field",
@@ -103,6 +107,7 @@ _ELSEWHERE: Final = {
     "Probing": "durum.config",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
+    "Timer": "durum.grains.timers",
     "Tls": "durum.config",
     "connect": "durum.client.client",
     "field": "durum.grains.state",
@@ -110,11 +115,15 @@ _ELSEWHERE: Final = {
     "read_only": "durum.grains.actor",
 }
 """Where a public name lives; those not listed are in durum.errors."""
+_MODULES: Final = frozenset({"sync", "testing"})
+"""What `import durum` reaches by an attribute: durum.sync.connect, durum.testing.TestCluster."""
 
 # Hidden from type checkers, who would otherwise accept any name at all.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"durum.{name}")
         if name not in __all__:
             raise AttributeError(f"module 'durum' has no attribute {name!r}")
         value = getattr(import_module(_ELSEWHERE.get(name, "durum.errors")), name)
@@ -122,4 +131,4 @@ if not TYPE_CHECKING:
         return value
 
     def __dir__() -> list[str]:
-        return sorted([*globals(), *__all__])
+        return sorted({*globals(), *__all__, *_MODULES})

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from durum import errors
 from durum.client import client
-from durum.config import Limits
+from durum.config import Limits, Tls
 from durum.grains.actor import Actor
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Reference, Target, caller_of, reference
@@ -48,6 +48,7 @@ def connect(
     *,
     cluster: str = "default",
     secret: str | bytes | Sequence[str | bytes] | None = None,
+    tls: Tls | None = None,
     routing: client.Routing = "direct",
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
@@ -61,6 +62,7 @@ def connect(
         target: a silo's `host:port`, several of them, or the store's URL, where silos are listed.
         cluster: the cluster's name.
         secret: the cluster secret, or two during a rotation; None takes DURUM_SECRET, if set.
+        tls: certificates, where the silos demand TLS.
         routing: see `durum.connect`.
         connect_timeout_s: how long to try before NoSilo.
         limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
@@ -74,6 +76,7 @@ def connect(
         target,
         cluster=cluster,
         secret=secret,
+        tls=tls,
         routing=routing,
         connect_timeout_s=connect_timeout_s,
         limits=limits,

@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from durum.testing.cluster import CALM, Statistics, TestCluster
+    from durum.testing.cluster import Statistics, TestCluster
     from durum.testing.crashes import CrashPoint
     from durum.testing.run import run as simulate
+    from durum.testing.worlds import CALM
 
 __all__ = ["CALM", "CrashPoint", "Statistics", "TestCluster", "simulate"]
 
 _ELSEWHERE: Final = {
-    "CALM": ("durum.testing.cluster", "CALM"),
+    "CALM": ("durum.testing.worlds", "CALM"),
     "CrashPoint": ("durum.testing.crashes", "CrashPoint"),
     "Statistics": ("durum.testing.cluster", "Statistics"),
     "TestCluster": ("durum.testing.cluster", "TestCluster"),

@@ -22,7 +22,7 @@ from typing import ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 from durum import errors
 from durum.client.client import Cluster, Routing, connect
-from durum.config import Lease, Limits, Probing, SiloConfig
+from durum.config import Limits, SiloConfig
 from durum.grains.actor import Actor
 from durum.grains.reference import Reference, target_of
 from durum.ids import Address, join_address
@@ -34,6 +34,7 @@ from durum.testing.worlds import (
     CLUSTER,
     PORT,
     SECRET,
+    USUAL,
     Node,
     Ports,
     RealWorld,
@@ -47,21 +48,10 @@ A = TypeVar("A", bound=Actor)
 
 CLIENT: Final = "client"
 """The machine of `cluster.client`."""
-Machine: TypeAlias = int | str
-"""A silo by its number, or a client by its name."""
+Machine: TypeAlias = int | str  # a silo by its number, or a client by its name
 _LOOK_S: Final = 0.01
 _NEWS_S: Final = 0.01
 """So long the news of a death is under way, at most."""
-USUAL: Final = SiloConfig(partitions=64, check_read_only=True)
-"""What silos are like unless a test says otherwise: as in production, but for these two."""
-CALM: Final = SiloConfig(
-    partitions=16,
-    check_read_only=True,
-    lease=Lease(lease_s=600.0, renew_s=200.0),
-    probing=Probing(poll_s=100.0, probe_s=100.0, vote_life_s=6000.0),
-)
-"""For tests that skip days: silos that look at each other only now and then. A kill is noticed at once even
-so; a cut takes ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from durum.clock import Clock, SystemClock
-from durum.config import SiloConfig
+from durum.config import Lease, Limits, Probing, SiloConfig
 from durum.grains.actor import Actor
 from durum.ids import Entropy, SeededEntropy, SystemEntropy
 from durum.silo.processes import Processes
@@ -32,6 +32,18 @@ CLUSTER: Final = "test"
 PORT: Final = 7600
 SECRET: Final = "known to every test"  # noqa: S105
 """Nothing is secret here, but links between machines have to be sealed, as in production."""
+
+USUAL: Final = SiloConfig(partitions=64, check_read_only=True)
+"""What silos are like unless a test says otherwise: as in production, but for these two."""
+CALM: Final = SiloConfig(
+    partitions=16,
+    check_read_only=True,
+    lease=Lease(lease_s=600.0, renew_s=200.0),
+    probing=Probing(poll_s=100.0, probe_s=100.0, vote_life_s=6000.0),
+    limits=Limits(call_timeout_s=600.0),
+)
+"""For tests that skip days: silos that look at each other only now and then. A kill is noticed at once even
+so; a cut takes ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from durum import errors
 from durum.client import client
-from durum.config import Limits
+from durum.config import Limits, Tls
 from durum.errors import DidRun
 from durum.silo.silo import Silo
 from durum.telemetry import Log
@@ -50,7 +50,7 @@ class Durum:
         target: a silo's `host:port`, several of them, or the store's URL, as for durum.connect; or a
             function that makes a Silo, which then lives in the application's own process; or, in tests,
             an open Cluster, which stays the test's to close.
-        cluster, secret, routing, connect_timeout_s, limits: as for durum.connect; a Silo has its own.
+        cluster, secret, tls, routing, connect_timeout_s, limits: as for durum.connect; a Silo has its own.
         lifespan: the application's own, which runs inside: `request.state` has what both yield.
 
     Raises:
@@ -63,6 +63,7 @@ class Durum:
         *,
         cluster: str = "default",
         secret: str | bytes | Sequence[str | bytes] | None = None,
+        tls: Tls | None = None,
         routing: client.Routing = "direct",
         connect_timeout_s: float = 10.0,
         limits: Limits | None = None,
@@ -80,6 +81,7 @@ class Durum:
             target,
             cluster=cluster,
             secret=secret,
+            tls=tls,
             routing=routing,
             connect_timeout_s=connect_timeout_s,
             limits=limits,

@@ -11,13 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 API = Path(__file__).with_name("api.py")
+WAYS = Path(__file__).with_name("ways.py")
 
 
 @pytest.mark.timeout(120)
 def test_mypy_sees_signatures_and_flags_every_mistake() -> None:
     """Most users run mypy: an unflagged wrong call would only fail in production."""
     run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(API)],
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(API), str(WAYS)],
         cwd=ROOT,
         capture_output=True,
         text=True,
