@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from types import FrameType
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar, TypeVarTuple
 
 import msgspec
 
@@ -35,8 +35,10 @@ from durum.grains.kind import (
 )
 from durum.grains.reference import reference
 from durum.grains.state import factory_of
+from durum.grains.timers import Timer, specify
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -171,6 +173,36 @@ class Actor:
     def deactivate(self) -> None:
         """Drop this activation from memory once its running turns have ended. Loses nothing durable."""
         self._durum_host.deactivate()
+
+    def set_timer(
+        self,
+        callback: Callable[[*Ts], Coroutine[object, object, object]],
+        *args: *Ts,
+        due: float | timedelta | None = None,
+        every: float | timedelta | None = None,
+        name: str | None = None,
+        keep_alive: bool = False,
+    ) -> Timer:
+        """Have one of this actor's methods run later, or again and again. Volatile: it ends with the
+        activation, and `on_activate` is the place to set it anew.
+
+        Each tick is a turn like that of a call: it waits its turn, ticks of one timer never overlap, what
+        it changes is committed, and if it raises, that is taken back and logged.
+
+        Args:
+            callback: an `async def` method of this actor, public or not.
+            args: for it, as they are.
+            due: until the first tick, in seconds; None: after `every`.
+            every: from one tick to the next; None: there is only one. Ticks that are missed because the
+                one before took longer are left out.
+            name: a timer of the same name ends first.
+            keep_alive: an activation that nobody calls stays while the timer is active.
+
+        Raises:
+            ArgumentError: the callback is none of this actor's, or a time is out of range.
+        """
+        spec = specify(self, callback, args, due=due, every=every, name=name, keep_alive=keep_alive)
+        return self._durum_host.set_timer(spec)
 
     async def on_activate(self) -> None:
         """Called once before the first turn of an activation; fields have their stored values."""

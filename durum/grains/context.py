@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from durum.grains.reference import Caller
+from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 
 
@@ -41,4 +42,8 @@ class Host(Caller, Protocol):
 
     def deactivate(self) -> None:
         """End the activation once its running turns have."""
+        ...
+
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """Begin a timer. Where the activation is about to end, one that is over already."""
         ...

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from durum import errors
 from durum.grains.kind import GrainKind
+from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId, Token
 from durum.silo import refusals
 from durum.silo.durable import Durable
@@ -18,6 +19,7 @@ from durum.silo.mailbox import Mailbox
 from durum.silo.performer import Performer, Tracking
 from durum.silo.reason import Reason
 from durum.silo.services import Services
+from durum.silo.timers import Timers
 from durum.silo.turn import HOOK, HOOK_TURN, Hook, Sink, Turn, refuse
 from durum.telemetry import Log
 from durum.wire.messages import Call
@@ -88,6 +90,7 @@ class Activation:
         "_services",
         "_settled",
         "_state",
+        "_timers",
         "_waiting",
         "grain",
         "kind",
@@ -118,6 +121,7 @@ class Activation:
         self._home = home
         self._state = State.ACTIVATING
         self._settled: asyncio.Event | None = None
+        self._timers: Timers | None = None
         self._waiting: deque[Turn] = deque()  # calls that came before or after it was valid
         self._limit = options.mailbox_calls or services.config.limits.mailbox_calls
         self._mailbox: Mailbox[Turn] = Mailbox(
@@ -136,7 +140,7 @@ class Activation:
             tracking=home,
             lost=self.drop,
         )
-        host = ActivationHost(grain, services, self._performer, self._retire)
+        host = ActivationHost(grain, services, self._performer, self._retire, self._set_timer)
         self._durable.instance = kind.create(key, host)
 
     @property
@@ -145,7 +149,9 @@ class Activation:
 
     @property
     def idle(self) -> bool:
-        """Valid, with nothing running and nothing waiting."""
+        """Valid, with nothing running and nothing waiting, and no timer that keeps it."""
+        if self._timers is not None and self._timers.keep_alive:
+            return False
         return self._state is State.VALID and self._mailbox.idle
 
     # Taking in calls -------------------------------------------------------------------------------
@@ -219,15 +225,38 @@ class Activation:
         """Its caller no longer waits."""
         if turn.ended:
             return
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-            self._performer.drop(turn)
-        else:
+        if not self.withdraw(turn):
             self._performer.cancel(turn)
 
     def _reject(self, turn: Turn, error: errors.CallError) -> None:
         turn.fail(error)
         self._performer.forget(turn)
+
+    # What are no calls: timers -------------------------------------------------------------------------
+
+    def _set_timer(self, spec: TimerSpec) -> Timer:
+        if self._state in {State.DEACTIVATING, State.GONE}:
+            return Timer(spec.name, None)
+        if self._timers is None:
+            self._timers = Timers(self.grain, self.kind, self._durable, self._services, self)
+        return self._timers.start(spec)
+
+    def enter(self, turn: Turn, now: float) -> None:
+        """Let in a turn that is no call."""
+        self._performer.count(turn)
+        if self._state is State.ACTIVATING:
+            self._waiting.append(turn)
+            self._home.track(turn)
+        else:
+            self._performer.enter(turn, now)
+
+    def withdraw(self, turn: Turn) -> bool:
+        """Drop a turn that waits. False where it does not."""
+        if turn not in self._waiting:
+            return self._performer.withdraw(turn)
+        self._waiting.remove(turn)
+        self._performer.drop(turn)
+        return True
 
     # Coming and going ------------------------------------------------------------------------------
 
@@ -278,6 +307,8 @@ class Activation:
         if self._state is not State.VALID:
             return
         self._go(State.DEACTIVATING)
+        if self._timers is not None:
+            self._timers.stop()
         self._waiting.extend(self._mailbox.take_waiting())
         if self._mailbox.running:
             await self._wait_quiet(within_s)
@@ -295,6 +326,8 @@ class Activation:
         if self._state is State.GONE:
             return
         self._go(State.GONE)
+        if self._timers is not None:
+            self._timers.stop()
         self._home.removed(self, doubtful=self._durable.unsettled, lost=self._durable.lost)
         waiting = [*self._waiting, *self._mailbox.take_nested(), *self._mailbox.take_waiting()]
         self._waiting.clear()

@@ -10,6 +10,7 @@ from durum.errors import DidRun
 from durum.grains.context import TurnContext
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 from durum.silo.performer import Performer
 from durum.silo.services import Services
@@ -25,17 +26,24 @@ class ActivationHost:
         services: the silo's.
         performer: runs its turns.
         retire: called when it asks to be deactivated.
+        set_timer: begins a timer.
     """
 
-    __slots__ = ("_grain", "_performer", "_retire", "_services")
+    __slots__ = ("_grain", "_performer", "_retire", "_services", "set_timer")
 
     def __init__(
-        self, grain: GrainId, services: Services, performer: Performer, retire: Callable[[], None]
+        self,
+        grain: GrainId,
+        services: Services,
+        performer: Performer,
+        retire: Callable[[], None],
+        set_timer: Callable[[TimerSpec], Timer],
     ) -> None:
         self._grain = grain
         self._services = services
         self._performer = performer
         self._retire = retire
+        self.set_timer = set_timer
 
     @property
     def context(self) -> TurnContext:

@@ -104,6 +104,11 @@ class Meter:
         self.answered += 1
         self.failed[outcome] = self.failed.get(outcome, 0) + 1
 
+    def outcomes(self) -> dict[str, int]:
+        """How many were answered in which way."""
+        good = self.answered - sum(self.failed.values())
+        return {OK: good, **self.failed} if self.method else dict(self.failed)
+
     def __repr__(self) -> str:
         return f"<Meter {self.kind}.{self.method} answered={self.answered} failed={self.failed}>"
 
@@ -134,6 +139,7 @@ class Meters:
         self._now = now
         self._served: dict[str, Mapping[str, tuple[Method, Meter]]] = {}
         self._refused: dict[str, Meter] = {}
+        self._timers: dict[tuple[str, str], Meter] = {}
         self.alive: dict[str, Alive] = {}
         self.loads = Durations()
         self.commits = Durations()
@@ -147,6 +153,10 @@ class Meters:
                 for name, method in kind.methods.items()
             }
         return found
+
+    def timer(self, kind: str, method: str) -> Meter:
+        """Where the ticks of timers with one callback are counted."""
+        return self._timers.setdefault((kind, method), Meter(kind, method, self._now))
 
     def refuse(self, kind: str, error: Exception) -> None:
         """Count a call that was refused before it was anybody's turn.
@@ -175,7 +185,8 @@ class Meters:
     def all(self) -> Sequence[Meter]:
         """Every meter that has counted something."""
         served = (meter for methods in self._served.values() for _, meter in methods.values())
-        return [meter for meter in (*served, *self._refused.values()) if meter.answered]
+        others = (*self._refused.values(), *self._timers.values())
+        return [meter for meter in (*served, *others) if meter.answered]
 
     def methods(self) -> tuple[MethodStatistics, ...]:
         """Calls as counted so far."""
@@ -183,7 +194,7 @@ class Meters:
             MethodStatistics(
                 kind=meter.kind,
                 method=meter.method,
-                outcomes={OK: meter.answered - sum(meter.failed.values()), **meter.failed},
+                outcomes=meter.outcomes(),
                 took=meter.took.statistics(),
             )
             for meter in self.all()

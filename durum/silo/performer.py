@@ -139,16 +139,21 @@ class Performer:
 
     def cancel(self, turn: Turn) -> None:
         """Drop a turn that waits, cancel the code of one that runs; a commit on its way goes on."""
-        if self._mailbox.withdraw(turn):
-            self.drop(turn)
-            self._pump()
-        elif turn.task is not None:
+        if not self.withdraw(turn) and turn.task is not None:
             turn.task.cancel()
             if not turn.begun and self._mailbox.runs(turn):
                 # A task that is cancelled before its first step never enters its coroutine, so nobody
                 # in there can end the turn.
                 what = f"{self._grain}: the call was cancelled before it began; it did not run."
                 self._settlement.refuse(turn, errors.CallTimeout(what, DidRun.NO))
+
+    def withdraw(self, turn: Turn) -> bool:
+        """Drop a turn that waits. False where it does not."""
+        if not self._mailbox.withdraw(turn):
+            return False
+        self.drop(turn)
+        self._pump()
+        return True
 
     def cancel_all(self) -> None:
         """Cancel the code of all turns that run."""

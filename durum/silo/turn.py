@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from durum import errors
 from durum.errors import DidRun
-from durum.grains.kind import Method
 from durum.silo.meters import Meter
 from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
 
@@ -34,13 +34,35 @@ class Grain(Protocol):
         ...
 
 
+class Runnable(Protocol):
+    """What a turn runs: a public method, or what stands in its place, as a timer's tick does."""
+
+    @property
+    def name(self) -> str:
+        """For people, and for the digests of remembered replies."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may suspend. What cannot needs no task."""
+        ...
+
+    def invoke(self, instance: Any, args: bytes, /) -> Coroutine[Any, Any, Any]:
+        """Begin it. Raises ArgumentError where the arguments do not fit."""
+        ...
+
+    def encode_result(self, value: Any, /) -> bytes:
+        """Write what it returned. Raises where that is not what it declares."""
+        ...
+
+
 class Turn(msgspec.Struct, eq=False):
     """A call at its grain. A Struct since there is one for every call: they are made fastest.
 
     Args:
         number: unique in the silo's life.
         call: the message.
-        method: which method it names.
+        method: what it runs.
         sink: where its answer goes.
         grain: the activation it runs in.
         deadline: by boottime; it does not start after it.
@@ -61,7 +83,7 @@ class Turn(msgspec.Struct, eq=False):
 
     number: int
     call: Call
-    method: Method
+    method: Runnable
     sink: Sink
     grain: Grain
     deadline: float

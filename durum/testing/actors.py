@@ -11,6 +11,7 @@ from durum.grains.context import TurnContext
 from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.timers import Timer, TimerSpec
 
 A = TypeVar("A", bound=Actor)
 
@@ -23,8 +24,8 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
         assert account.balance == 15
 
     Nothing commits or rolls back, no hook runs, and one turn does not wait for another. `save()` and
-    `deactivate()` do nothing. Calls to other actors are refused; give the instance a stand-in:
-    `account.actor = lambda cls, key: fake`.
+    `deactivate()` do nothing, and timers never tick: call their method yourself. Calls to other actors
+    are refused; give the instance a stand-in: `account.actor = lambda cls, key: fake`.
 
     Args:
         cls: the actor's class.
@@ -69,3 +70,7 @@ class _Nowhere:
 
     def deactivate(self) -> None:
         """Nothing to end."""
+
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """A timer that waits for ever."""
+        return Timer(spec.name, lambda: None)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, assert_type, reveal_type
 
 import durum
-from durum import Actor, Cluster, field, options, read_only
+from durum import Actor, Cluster, Timer, field, options, read_only
 
 
 class Account(Actor, idle_after=timedelta(minutes=5), version=2):
@@ -46,6 +46,16 @@ class Teller(Actor):
         assert_type(other, Account)
         await other.deposit(-amount)
         return assert_type(await self.actor(Account, target).deposit(amount), Decimal)
+
+
+class Ticker(Actor):
+    async def begin(self) -> None:
+        assert_type(self.set_timer(self._tick, 1, "a", due=1.5, every=timedelta(seconds=2)), Timer)
+        self.set_timer(self._tick, 1, "a", every=3, name="tick", keep_alive=True).cancel()
+        self.set_timer(self._tick, "1", "a", due=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.set_timer(self._tick, 1, due=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    async def _tick(self, number: int, text: str) -> None: ...
 
 
 class Savings(Account, kind="savings"):

@@ -12,6 +12,7 @@ import pytest
 from durum import errors
 from durum.grains.actor import Actor
 from durum.grains.context import TurnContext
+from durum.grains.timers import Timer, TimerSpec
 from durum.grains.kind import kind_of
 from durum.grains.registry import kinds_in, register
 from durum.testing.actors import unhosted
@@ -47,6 +48,10 @@ class Host:
 
     def deactivate(self) -> None:
         self.asked.append("deactivate")
+
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        self.asked.append(f"timer {spec.name} {spec.due_s:g}")
+        return Timer(spec.name, None)
 
 
 async def test_an_actor_reaches_its_silo_through_its_host() -> None:
