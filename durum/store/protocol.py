@@ -17,6 +17,7 @@ import msgspec
 
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.parts import PartStore
 from durum.views import SiloRow, Status, View
 
 NEVER_OWNED = Token(b"")
@@ -163,6 +164,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         state: the new state, or None to leave it.
         replies: remembered replies to set, by 16-byte key.
         forget: keys of remembered replies to drop.
+        parts: parts of the record to set, or for None to drop, by name; see parts.py.
+        purge: ranges of names, each from the first up to but not including the second, of which
+            PURGED_PER_COMMIT parts are dropped, the least first.
     """
 
     partition: int
@@ -173,6 +177,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     state: bytes | None = None
     replies: Mapping[bytes, bytes] | None = None
     forget: Sequence[bytes] = ()
+    parts: Mapping[bytes, bytes | None] | None = None
+    purge: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -281,7 +287,7 @@ class PartitionTable(Protocol):
         ...
 
 
-class TurnStore(Protocol):
+class TurnStore(PartStore, Protocol):
     """Grains. Plain functions that return futures: the hot path makes no task."""
 
     def load(
@@ -332,7 +338,7 @@ class TurnStore(Protocol):
     def erase(
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
-        """Take a grain's state away, and keep what must not be forgotten yet, in one atomic step.
+        """Take a grain's state and parts away, and keep what must not be forgotten yet, in one atomic step.
 
         Version and commit counter grow by one, as by a commit, so that nothing sent before can land.
         Remembered replies and the version stay, and go once the time is over, unless the grain has been

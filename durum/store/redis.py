@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from durum import errors
 from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
-from durum.store import redis_answers, redis_scripts, redis_survey, rows
+from durum.store import redis_answers, redis_parts, redis_scripts, redis_survey, rows
 from durum.store.batches import Batches
+from durum.store.parts import Part
 from durum.store.protocol import (
     ID_BYTES,
     NEVER_OWNED,
@@ -258,7 +259,7 @@ class RedisStore:
         prefix = self._keys.prefix(commit.partition)
         version = commit.version + 1
         finish = partial(redis_answers.finish_commit, version)
-        if commit.replies or commit.forget:
+        if commit.replies or commit.forget or commit.parts or commit.purge:
             return self._pipe.send(self._long(prefix, commit), finish)
         state = commit.state
         return self._pipe.send(
@@ -286,10 +287,33 @@ class RedisStore:
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
         named = self._keys.grain(partition, grain), self._keys.replies(partition, grain)
-        keys = self._keys.owner(partition), *named, self._keys.index(partition)
+        others = self._keys.index(partition), *self._keys.parts(partition, grain)
+        keys = self._keys.owner(partition), *named, *others
         args = token, version, version + 1, grain, max(1, math.ceil(keep_s))
         command = self._command("erase", keys, args)
         return self._pipe.send(command, partial(redis_answers.finish_commit, version + 1))
+
+    # -- PartStore
+
+    def load_parts(
+        self,
+        partition: int,
+        token: Token,
+        grain: GrainId,
+        names: Sequence[bytes],
+        *,
+        contents: bool = True,
+    ) -> asyncio.Future[Mapping[bytes, bytes]]:
+        keys = self._keys.owner(partition), self._keys.parts(partition, grain)[0]
+        command = self._command("load_parts", keys, (token, int(contents), *names))
+        return self._pipe.send(command, redis_parts.FinishLoad(names, contents=contents))
+
+    def scan_parts(
+        self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
+    ) -> asyncio.Future[Sequence[Part]]:
+        keys = self._keys.owner(partition), *self._keys.parts(partition, grain)
+        args = token, *redis_parts.page(prefix, after, limit)
+        return self._pipe.send(self._command("scan_parts", keys, args), redis_parts.finish_page)
 
     # -- Queries
 
@@ -311,6 +335,9 @@ class RedisStore:
     # -- inside
 
     def _long(self, prefix: str, commit: Commit) -> tuple[Argument, ...]:
+        if commit.parts or commit.purge:
+            named = (prefix + "own", *(f"{prefix}{part}:{commit.grain}" for part in "grpn"))
+            return self._command("commit_parts", named, redis_parts.commit(commit))
         pairs = [part for pair in (commit.replies or {}).items() for part in pair]
         return (
             "EVALSHA",

@@ -28,7 +28,7 @@ def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None
     elif reply > 0:
         future.set_result(Committed(version, reply))
     else:
-        future.set_exception(_refusal(reply))
+        future.set_exception(refusal(reply))
 
 
 def finish_load(future: asyncio.Future[Any], reply: Any) -> None:
@@ -36,7 +36,7 @@ def finish_load(future: asyncio.Future[Any], reply: Any) -> None:
     if type(reply) is list:
         future.set_result(Record(version=int(reply[0] or 0), state=reply[1]))
     else:
-        future.set_exception(_refusal(reply))
+        future.set_exception(refusal(reply))
 
 
 def finish_replies(future: asyncio.Future[Any], reply: Any) -> None:
@@ -44,7 +44,7 @@ def finish_replies(future: asyncio.Future[Any], reply: Any) -> None:
     if type(reply) is list:
         future.set_result(dict(zip(reply[::2], reply[1::2], strict=True)))
     else:
-        future.set_exception(_refusal(reply))
+        future.set_exception(refusal(reply))
 
 
 def finish_scan(future: asyncio.Future[Any], reply: Any) -> None:
@@ -57,10 +57,11 @@ def finish_verify(future: asyncio.Future[Any], reply: Any) -> None:
     if reply == 1:
         future.set_result(None)
     else:
-        future.set_exception(_refusal(reply))
+        future.set_exception(refusal(reply))
 
 
-def _refusal(code: Any) -> errors.DurumError:
+def refusal(code: Any) -> errors.DurumError:
+    """What a script's negative answer means."""
     if code == _NO_OWNER:
         return errors.DataLoss(
             "the partition has no owner record, though its service was created with one. Nothing "

@@ -47,3 +47,8 @@ class Keys:
         """Ids of the partition's grains, sorted. The commit script makes this name itself, and that of
         the replies."""
         return self.prefix(partition) + "idx"
+
+    def parts(self, partition: int, grain: GrainId) -> tuple[str, str]:
+        """The parts of a grain's record: their contents by name, and their names, sorted."""
+        prefix = self.prefix(partition)
+        return f"{prefix}p:{grain}", f"{prefix}n:{grain}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import re
 from typing import Final
 
 _NAMES: Final = (
     "commit",
+    "commit_parts",
     "load",
+    "load_parts",
+    "scan_parts",
     "raise",
     "replies",
     "verify",
@@ -21,8 +25,8 @@ _NAMES: Final = (
     "row",
     "beat",
 )
-_READS: Final = frozenset(("load", "replies", "verify", "table"))
-_INCLUDE: Final = "--#include fence\n"
+_READS: Final = frozenset(("load", "load_parts", "scan_parts", "replies", "verify", "table"))
+_INCLUDE: Final = re.compile("^--#include (.+)\n", re.MULTILINE)
 
 
 class Script:
@@ -47,8 +51,7 @@ def read_script(name: str) -> str:
     """The text of a script, with what it includes put in."""
     folder = importlib.resources.files("durum.store") / "scripts"
     text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    fence = (folder / "fence.lua").read_text(encoding="utf-8")
-    return text.replace(_INCLUDE, fence)
+    return _INCLUDE.sub(lambda found: read_script(found[1]), text)
 
 
 def read_scripts() -> dict[str, Script]:

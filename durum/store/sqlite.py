@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from durum import errors
@@ -18,11 +18,13 @@ from durum.store import (
     local_disk,
     sqlite_errors,
     sqlite_grains,
+    sqlite_parts,
     sqlite_schema,
     sqlite_tables,
     sqlite_writer,
 )
 from durum.store.batches import Batches
+from durum.store.parts import Part
 from durum.store.protocol import (
     ID_BYTES,
     Beat,
@@ -211,7 +213,8 @@ class SqliteStore:
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
         if len(commit.id) != ID_BYTES:
             raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
-        return self._submit(sqlite_tables.commit, (commit,), writes=True)
+        function = sqlite_parts.commit if commit.parts or commit.purge else sqlite_tables.commit
+        return self._submit(function, (commit,), writes=True)
 
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
         return self._submit(sqlite_tables.verify, (partition, token), writes=False)
@@ -222,6 +225,24 @@ class SqliteStore:
         now = self._clock.wall()
         args = partition, token, grain, version, (now, now + keep_s)
         return self._submit(sqlite_grains.erase, args, writes=True)
+
+    # -- PartStore
+
+    def load_parts(
+        self,
+        partition: int,
+        token: Token,
+        grain: GrainId,
+        names: Sequence[bytes],
+        *,
+        contents: bool = True,
+    ) -> asyncio.Future[Mapping[bytes, bytes]]:
+        return self._read(sqlite_parts.load, partition, token, grain, names, contents)
+
+    def scan_parts(
+        self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
+    ) -> asyncio.Future[Sequence[Part]]:
+        return self._read(sqlite_parts.scan, partition, token, grain, (prefix, after), limit)
 
     # -- Queries
 

@@ -6,6 +6,7 @@ import sqlite3
 from typing import Final
 
 from durum.ids import GrainId, Token
+from durum.store import sqlite_parts
 from durum.store.protocol import Committed
 from durum.store.sqlite_tables import check_token, check_version
 
@@ -75,6 +76,7 @@ def erase(
     )
     db.execute("UPDATE owners SET commits = ? WHERE partition = ?", (commits, partition))
     db.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (partition, key, until))
+    sqlite_parts.cut_off(db, partition, grain)
     return Committed(version, commits)
 
 

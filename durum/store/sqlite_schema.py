@@ -13,7 +13,7 @@ from durum.store import sqlite_errors
 MEMORY: Final = ":memory:"
 APPLICATION: Final = 0x4475726D
 """`Durm` in the file's header: tells our file from another program's."""
-VERSION: Final = 1
+VERSION: Final = 2
 OLDEST: Final = (3, 35)
 
 # A grain's key is bytes, not text: SQLite leaves open what NUL in a text compares like.
@@ -41,6 +41,19 @@ CREATE TABLE tombstones (
     PRIMARY KEY (partition, grain)) WITHOUT ROWID;
 CREATE INDEX tombstones_until ON tombstones (until);
 """
+# Parts belong to a holder, not to a grain: erasing a grain cuts them off at once, however many they are,
+# and what nobody holds any more goes bit by bit.
+_PARTS: Final = """
+CREATE TABLE holders (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    partition INTEGER NOT NULL, grain BLOB NOT NULL, UNIQUE (partition, grain));
+CREATE TABLE parts (
+    holder INTEGER NOT NULL, name BLOB NOT NULL, content BLOB NOT NULL,
+    PRIMARY KEY (holder, name)) WITHOUT ROWID;
+CREATE TABLE orphans (holder INTEGER PRIMARY KEY);
+"""
+UPGRADES: Final = {1: _PARTS}
+"""What each earlier format lacks of the next one."""
 
 
 def file_identity(path: str) -> tuple[int, int] | None:
@@ -116,14 +129,22 @@ def _set_up(db: sqlite3.Connection, path: str, url: str) -> None:
             raise errors.ConfigError(
                 f"{url}: the file belongs to another program. Choose another path."
             )
-        for statement in TABLES.split(";\n"):
-            db.execute(statement)
+        _run(db, TABLES)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
+        version = 1
     elif version > VERSION:
         raise errors.ConfigError(
             f"{url}: the file was written by a newer Durum (format {version}, this one knows "
             f"{VERSION}). Upgrade Durum."
         )
+    for older in range(version, VERSION):
+        _run(db, UPGRADES[older])
+        db.execute(f"PRAGMA user_version = {older + 1}")
     db.execute("COMMIT")
     db.execute("PRAGMA busy_timeout = 0")
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    """Execute statements inside of the transaction, which executescript would end."""
+    for statement in script.split(";\n"):
+        db.execute(statement)

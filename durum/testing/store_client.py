@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from durum import errors
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.parts import Part
 from durum.store.protocol import (
     Beat,
     Commit,
@@ -220,6 +221,24 @@ class HostStore:
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
         return self._ask("erase", partition, token, grain, version, keep_s=keep_s)
+
+    # --- PartStore
+
+    def load_parts(
+        self,
+        partition: int,
+        token: Token,
+        grain: GrainId,
+        names: Sequence[bytes],
+        *,
+        contents: bool = True,
+    ) -> asyncio.Future[Mapping[bytes, bytes]]:
+        return self._ask("load_parts", partition, token, grain, names, contents=contents)
+
+    def scan_parts(
+        self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
+    ) -> asyncio.Future[Sequence[Part]]:
+        return self._ask("scan_parts", partition, token, grain, prefix, after, limit)
 
     # --- Queries
 

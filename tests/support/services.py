@@ -63,6 +63,8 @@ def commit(
     state: bytes | None = b"state",
     replies: Mapping[bytes, bytes] | None = None,
     forget: Sequence[bytes] = (),
+    parts: Mapping[bytes, bytes | None] | None = None,
+    purge: Sequence[tuple[bytes, bytes]] = (),
 ) -> Commit:
     """A commit with everything that a test does not care about filled in."""
     return Commit(
@@ -74,4 +76,6 @@ def commit(
         state=state,
         replies=replies,
         forget=forget,
+        parts=parts,
+        purge=purge,
     )
