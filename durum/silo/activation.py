@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
-from enum import Enum, auto
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from durum import errors
@@ -19,30 +18,17 @@ from durum.silo.mailbox import Mailbox
 from durum.silo.performer import Performer, Tracking
 from durum.silo.reason import Reason
 from durum.silo.services import Services
+from durum.silo.stages import LEGAL, State
 from durum.silo.timers import Timers
 from durum.silo.turn import HOOK, HOOK_TURN, Hook, Sink, Turn, refuse
 from durum.telemetry import Log
+from durum.wire.administration import PREFIX
 from durum.wire.messages import Call
 
 _log = Log("durum.activation")
 
 
-class State(Enum):
-    """Where an activation stands; it only moves down."""
-
-    ACTIVATING = auto()
-    VALID = auto()
-    DEACTIVATING = auto()
-    GONE = auto()
-
-
 _VALID: Final = State.VALID  # looked up for every call
-_LEGAL: Final = {
-    State.ACTIVATING: {State.VALID, State.GONE},
-    State.VALID: {State.DEACTIVATING, State.GONE},
-    State.DEACTIVATING: {State.GONE},
-    State.GONE: set(),
-}
 
 
 class Home(Tracking, Protocol):
@@ -50,6 +36,10 @@ class Home(Tracking, Protocol):
 
     def elsewhere(self, turn: Turn) -> None:
         """Place a call that did not run in this activation."""
+        ...
+
+    def administer(self, sink: Sink, call: Call) -> None:
+        """Take in what is no call of a method, but an operator's request."""
         ...
 
     def removed(self, activation: Activation, *, doubtful: bool, lost: bool) -> None:
@@ -148,6 +138,11 @@ class Activation:
         return self._state
 
     @property
+    def queue(self) -> tuple[int, int]:
+        """How many turns run, and how many calls wait."""
+        return len(self._mailbox.running), self._mailbox.queued + len(self._waiting)
+
+    @property
     def idle(self) -> bool:
         """Valid, with nothing running and nothing waiting, and no timer that keeps it."""
         if self._timers is not None and self._timers.keep_alive:
@@ -166,6 +161,8 @@ class Activation:
         """
         known = self._methods.get(call.method)
         if known is None:
+            if call.method.startswith(PREFIX):
+                return self._home.administer(sink, call)
             return self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
         method, meter = known
         if method.opaque and not sink.trusted:
@@ -297,12 +294,16 @@ class Activation:
             self._reject(self._waiting.popleft(), error)
         self.drop()
 
-    async def deactivate(self, reason: Reason, within_s: float) -> None:
+    async def deactivate(
+        self, reason: Reason, within_s: float, last: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Finish the turns that run, run the hook, go, and send on what waits.
 
         Args:
             reason: why, for the hook.
             within_s: turns that take longer are cancelled and rolled back.
+            last: what to do after the hook, while calls still wait, unless the activation was dropped
+                meanwhile. What it raises is raised here.
         """
         if self._state is not State.VALID:
             return
@@ -313,13 +314,19 @@ class Activation:
         if self._mailbox.running:
             await self._wait_quiet(within_s)
         try:
+            await self._say_goodbye(reason, within_s)
+            if last is not None and self._is(State.DEACTIVATING):
+                await last()
+        finally:
+            self.drop()
+
+    async def _say_goodbye(self, reason: Reason, within_s: float) -> None:
+        try:
             if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
                 async with asyncio.timeout(within_s):
                     await self._run_hook(self._durable.instance.on_deactivate(reason))
         except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
             _log.error("on_deactivate failed", exc, grain=self.grain)
-        finally:
-            self.drop()
 
     def drop(self) -> None:
         """Be gone at once: what is not committed is not kept; calls that wait are placed anew."""
@@ -377,7 +384,7 @@ class Activation:
         return self._state is state
 
     def _go(self, state: State) -> None:
-        if state not in _LEGAL[self._state]:
+        if state not in LEGAL[self._state]:
             raise errors.DurumBug(f"{self!r}: {self._state.name} -> {state.name}")
         self._state = state
         if self._settled is not None and state in {State.VALID, State.GONE}:

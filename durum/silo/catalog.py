@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from durum import errors
@@ -12,11 +12,13 @@ from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
-from durum.silo.activation import Activation, State
+from durum.silo.activation import Activation
 from durum.silo.reason import Reason
 from durum.silo.services import Services
-from durum.silo.turn import Turn
+from durum.silo.stages import State
+from durum.silo.turn import Sink, Turn
 from durum.telemetry import Log
+from durum.wire.messages import Call
 
 _log = Log("durum.catalog")
 
@@ -26,6 +28,10 @@ class Placing(Protocol):
 
     def elsewhere(self, turn: Turn) -> None:
         """Place a call anew; it did not run."""
+        ...
+
+    def administer(self, sink: Sink, call: Call) -> None:
+        """Take in an operator's request."""
         ...
 
     def track(self, turn: Turn) -> None:
@@ -70,6 +76,15 @@ class Catalog:
 
     def create(self, kind: GrainKind, grain: GrainId, partition: int, token: Token) -> Activation:
         """Begin to activate a grain under a holding. It takes calls from here on."""
+        activation = self._put(kind, grain, partition, token)
+        if grain in self._doubtful or not activation.activate_at_once():
+            self._services.tasks.start(
+                self._activate(activation), f"activate {grain}", self._services.base.copy()
+            )
+        return activation
+
+    def _put(self, kind: GrainKind, grain: GrainId, partition: int, token: Token) -> Activation:
+        """An activation that takes calls, and lets them wait."""
         activation = Activation(
             kind=kind,
             key=split_grain_id(grain)[1],
@@ -82,10 +97,6 @@ class Catalog:
         self.activations[grain] = activation
         self._by_partition.setdefault(partition, {})[grain] = activation
         self._services.meters.appeared(kind.name)
-        if grain in self._doubtful or not activation.activate_at_once():
-            self._services.tasks.start(
-                self._activate(activation), f"activate {grain}", self._services.base.copy()
-            )
         return activation
 
     async def _activate(self, activation: Activation) -> None:
@@ -112,6 +123,50 @@ class Catalog:
             activation.fail(refusal)
         else:
             self._doubtful.pop(grain, None)
+
+    async def dismiss(self, grain: GrainId) -> bool:
+        """Deactivate a grain, and return once it is gone. False where it was not active."""
+        activation = self.activations.get(grain)
+        if activation is None:
+            return False
+        within_s = self._services.config.limits.drain_timeout_s
+        await self._retire(activation, Reason.REQUESTED, within_s)
+        return True
+
+    async def between_turns(
+        self, grain: GrainId, partition: int, token: Token, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Do something after a grain's turns have ended and before any begins; then it is not active.
+
+        Args:
+            grain: which.
+            partition: its partition.
+            token: the holding.
+            work: must check for itself that the holding is still ours. What it raises is raised here.
+        """
+        done = False
+
+        async def last() -> None:
+            nonlocal done
+            await work()
+            done = True
+
+        within_s = self._services.config.limits.drain_timeout_s
+        while not done and (activation := self.activations.get(grain)) is not None:
+            if activation.state is State.VALID:
+                await activation.deactivate(Reason.DELETED, within_s, last)
+            else:
+                await activation.wait_gone()
+        kind = self.kind_of(grain)
+        if done:
+            return
+        # Its calls wait meanwhile; where the kind is not hosted, nobody can call it here.
+        waiting = None if kind is None else self._put(kind, grain, partition, token)
+        try:
+            await work()
+        finally:
+            if waiting is not None:
+                waiting.drop()
 
     def stopping(self) -> None:
         """From here on grains are told that the silo stops, not that they move."""
@@ -160,6 +215,10 @@ class Catalog:
     def elsewhere(self, turn: Turn) -> None:
         """Place a call that did not run in its activation."""
         self._placing.elsewhere(turn)
+
+    def administer(self, sink: Sink, call: Call) -> None:
+        """Take in an operator's request."""
+        self._placing.administer(sink, call)
 
     def track(self, turn: Turn) -> None:
         """Remember a turn that waits or takes its time."""

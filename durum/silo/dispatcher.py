@@ -12,16 +12,18 @@ from typing import Final, Protocol
 
 from durum import errors
 from durum.errors import DidRun
-from durum.grains.kind import GrainKind
 from durum.ids import Address, GrainId, SiloId, address_of, grain_id, split_grain_id
 from durum.placement.partitions import partition_of
 from durum.silo import refusals
 from durum.silo.activation import Activation
+from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
 from durum.silo.holdings import Holding
 from durum.silo.services import Services
 from durum.silo.turn import Sink, Turn, refuse
-from durum.wire.messages import Call, Cancel, Moved
+from durum.silo.unanswered import Unanswered
+from durum.wire.administration import ANYWHERE, PREFIX
+from durum.wire.messages import Call, Cancel, Moved, Notice
 
 _SWEEP_S: Final = 0.25
 
@@ -67,12 +69,14 @@ class Dispatcher:
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
+        self._administration: Administration
         self._holdings: Holdings
         self._closed = False
 
-    def serve(self, catalog: Catalog, holdings: Holdings) -> None:
+    def serve(self, catalog: Catalog, holdings: Holdings, administration: Administration) -> None:
         """Take in calls for the catalog's grains from here on."""
         self._catalog = catalog
+        self._administration = administration
         self._holdings = holdings
         self._activations = catalog.activations
 
@@ -108,25 +112,20 @@ class Dispatcher:
 
     # Calls to grains that are not alive here ----------------------------------------------------------
 
+    def administer(self, sink: Sink, call: Call) -> None:
+        """Take in an operator's request."""
+        self._place(sink, call)
+
     def _place(self, sink: Sink, call: Call) -> None:
-        if self._closed:
-            return self._refuse(
-                sink,
-                call,
-                errors.ShuttingDown(f"{self._silo} is stopping; the call did not run."),
-            )
-        kind = self._catalog.kind_of(call.grain)
-        if kind is None:
-            return self._refuse(sink, call, refusals.no_such_kind(call.grain, self._silo))
-        try:
-            # Only our own clients keep the rules for keys by themselves.
-            grain_id(kind.name, split_grain_id(call.grain)[1])
-        except errors.ArgumentError as exc:
-            return self._refuse(sink, call, exc)
+        refusal = self._refusal(call)
+        if refusal is not None:
+            return self._refuse(sink, call, refusal)
+        if call.method in ANYWHERE:
+            return self._administration.take(sink, call, None)
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
-            return self._activate(sink, call, kind, partition, holding)
+            return self._serve(sink, call, holding)
         wanted = self._holdings.wanted(partition)
         if wanted == self._silo:
             self._hold(sink, call, partition)
@@ -135,13 +134,30 @@ class Dispatcher:
         sink.send(Moved(call.id, owner, self._version()))
         return None
 
-    def _activate(
-        self, sink: Sink, call: Call, kind: GrainKind, partition: int, holding: Holding
-    ) -> None:
+    def _refusal(self, call: Call) -> errors.CallError | None:
+        """Why a call can be answered by no silo, or not by this one now."""
+        if self._closed:
+            return errors.ShuttingDown(f"{self._silo} is stopping; the call did not run.")
+        kind, key = split_grain_id(call.grain)
+        # An operator may look at what is left of a kind that nobody hosts any more.
+        if kind not in self._catalog.kinds and not call.method.startswith(PREFIX):
+            return refusals.no_such_kind(call.grain, self._silo)
+        try:
+            # Only our own clients keep the rules for keys by themselves.
+            grain_id(kind, key)
+        except errors.ArgumentError as exc:
+            return exc
+        return None
+
+    def _serve(self, sink: Sink, call: Call, holding: Holding) -> None:
+        """Bring a call to a grain that is not alive and is this silo's."""
+        kind = self._catalog.kind_of(call.grain)
+        if kind is None or call.method.startswith(PREFIX):
+            return self._administration.take(sink, call, holding)
         now = self._services.clock.boottime()
         if not self._services.lease.held(now):
             return self._refuse(sink, call, refusals.lapsed(call.grain))
-        activation = self._catalog.create(kind, call.grain, partition, holding.token)
+        activation = self._catalog.create(kind, call.grain, holding.partition, holding.token)
         return activation.offer(call, sink, now)
 
     def _hold(self, sink: Sink, call: Call, partition: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from itertools import count
 from typing import Final
@@ -20,6 +20,7 @@ from durum.client.router import Router
 from durum.client.routes import Routes
 from durum.ids import Address, SiloId, Token
 from durum.placement.partitions import Assignment, assignment
+from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
 from durum.silo.collector import Collector
 from durum.silo.dispatcher import Dispatcher
@@ -58,11 +59,18 @@ class Life:
         platform: see Platform.
         store: the service's data, open.
         genesis: the service's.
+        look: the silo's counters now; raises ConfigError before there are any.
     """
 
     def __init__(
-        self, settings: Settings, platform: Platform, store: Store, genesis: Genesis
+        self,
+        settings: Settings,
+        platform: Platform,
+        store: Store,
+        genesis: Genesis,
+        look: Callable[[], SiloStatistics],
     ) -> None:
+        self._look = look
         self._settings = settings
         self._platform = platform
         self._store = store
@@ -179,7 +187,16 @@ class Life:
         inward.lead_to(self._dispatcher)
         self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, self._on_superseded)
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
-        self._dispatcher.serve(self.catalog, self.ownership)
+        administration = Administration(
+            silo=self.id,
+            partitions=self._genesis.partitions,
+            services=self.services,
+            store=self._store,
+            catalog=self.catalog,
+            members=self._members,
+            look=self._look,
+        )
+        self._dispatcher.serve(self.catalog, self.ownership, administration)
         self._gateway = Gateway(
             dispatcher=self._dispatcher,
             peers=self._peers,
@@ -226,6 +243,9 @@ class Life:
     def view(self) -> View:
         """The newest view it has seen."""
         return self._table.view
+
+    def _members(self) -> tuple[View, Mapping[SiloId | None, int]]:
+        return self._table.view, Counter(self._assigned(self._table.view).owners)
 
     def _version(self) -> int:
         return self._table.view.version

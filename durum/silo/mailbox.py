@@ -82,6 +82,11 @@ class Mailbox(Generic[T]):
         return bool(self._waiting or self._nested)
 
     @property
+    def queued(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting) + sum(len(inside) - 1 for inside in self._nested.values())
+
+    @property
     def running(self) -> Sequence[T]:
         return tuple(self._running.values())
 

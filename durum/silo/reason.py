@@ -16,3 +16,5 @@ class Reason(StrEnum):
     """Another silo takes its partition over."""
     STOPPING = "stopping"
     """The silo stops."""
+    DELETED = "deleted"
+    """An operator deletes the grain: its state goes right after the hook."""

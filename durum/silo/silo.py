@@ -267,7 +267,7 @@ class Silo:
 
     def _new_life(self) -> Life:
         settings = replace(self._settings, web=self.web)
-        return Life(settings, self._platform, self._opened(), self._genesis)
+        return Life(settings, self._platform, self._opened(), self._genesis, self.statistics)
 
     async def _begin_anew(self) -> Life:
         while True:
