@@ -26,7 +26,10 @@ from durum.tasks import TaskOwner
 from durum.telemetry import Log
 
 _POLL_S: Final = 1.0
+_LISTEN_S: Final = 1.0
 _SHARE: Final = 0.4  # of an operation's time limit: connecting comes after it
+_REFUSALS: Final = (redis.exceptions.ResponseError, redis.exceptions.AuthenticationError)
+_PROMOTED: Final = "+switch-master"
 _log = Log("durum.store")
 
 
@@ -45,6 +48,7 @@ class Sentinels(Guide):
         self._timeout_s = store_timeout_s * _SHARE
         self._tasks = TaskOwner("sentinels")
         self._pipes: dict[Pipe, None] = {}
+        self._soon = asyncio.Event()
         self._sentinels = {
             join_address(host, port): redis.asyncio.Redis(
                 host=host,
@@ -65,6 +69,8 @@ class Sentinels(Guide):
     async def open(self) -> None:
         await self._tasks.open()
         self._tasks.start(self._watch(), "watch")
+        for address, sentinel in self._sentinels.items():
+            self._tasks.start(self._listen(sentinel), f"listen to {address}")
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -87,7 +93,12 @@ class Sentinels(Guide):
     async def _watch(self) -> None:
         """Leave a primary that another one has replaced: it may be cut off from those who know."""
         while True:
-            await self._clock.sleep(_POLL_S)
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+            self._soon.clear()
             try:
                 where = await self._primary()
             except (errors.StoreUnavailable, errors.ConfigError):
@@ -95,6 +106,24 @@ class Sentinels(Guide):
             for pipe in self._pipes:
                 if pipe.connected and pipe.target != where:
                     pipe.hang_up(f"the primary is at {join_address(*where)} now")
+
+    async def _listen(self, sentinel: redis.asyncio.Redis) -> None:
+        """Hear of promotions at once: until we leave, a replaced primary confirms what will be lost."""
+        while True:
+            pubsub = sentinel.pubsub()
+            try:
+                await pubsub.subscribe(_PROMOTED)
+                while True:
+                    message = await pubsub.get_message(
+                        ignore_subscribe_messages=True, timeout=_LISTEN_S
+                    )
+                    if message is not None:
+                        self._soon.set()
+            except (redis.exceptions.RedisError, OSError):
+                pass  # not there, or not allowed: it is asked every second as well
+            finally:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._clock.sleep(_LISTEN_S)
 
     async def _primary(self) -> tuple[str, int]:
         """Ask all of them.
@@ -109,7 +138,7 @@ class Sentinels(Guide):
         best: Mapping[str, Any] | None = None
         refusals, trouble = [], []
         for address, answer in zip(self._sentinels, answers, strict=True):
-            if isinstance(answer, redis.exceptions.ResponseError):
+            if isinstance(answer, _REFUSALS):
                 refusals.append(f"{address}: {answer}")
             elif isinstance(answer, redis.exceptions.RedisError | OSError):
                 trouble.append(f"{address}: {str(answer) or 'no answer in time'}")

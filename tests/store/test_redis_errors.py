@@ -88,10 +88,10 @@ def judge(
     *,
     form: Form = Form.ONE,
     wait: int = 0,
-    **config: str,
+    config: dict[str, str] | None = None,
 ) -> Durability:
     """Judge a good server with some fields changed."""
-    settings = {name.replace("_", "-"): value for name, value in config.items()}
+    settings = config or {}
     return redis_durability.judge(
         redis_durability.Asked(
             form=form,
@@ -189,12 +189,12 @@ def test_level_follows_from_replicas_and_who_promotes_them(
 @pytest.mark.parametrize(
     ("form", "info", "config", "word"),
     [
-        (Form.SENTINEL, REPLICA, {"min_replicas_to_write": "0"}, "min-replicas-to-write"),
+        (Form.SENTINEL, REPLICA, {"min-replicas-to-write": "0"}, "min-replicas-to-write"),
         (Form.SENTINEL, {}, {}, "nobody takes over"),
-        (Form.CLUSTER, REPLICA, {"cluster_require_full_coverage": "yes"}, "all stand still"),
+        (Form.CLUSTER, REPLICA, {"cluster-require-full-coverage": "yes"}, "all stand still"),
         (Form.ONE, {"maxmemory": "100", "used_memory": "90"}, {}, "90% of maxmemory"),
         (Form.ONE, {"aof_last_write_status": "err"}, {}, "disk"),
-        (Form.ONE, {}, {"no_appendfsync_on_rewrite": "yes"}, "rewrite"),
+        (Form.ONE, {}, {"no-appendfsync-on-rewrite": "yes"}, "rewrite"),
     ],
 )
 def test_setting_that_can_hurt_is_warned_of(
@@ -202,7 +202,7 @@ def test_setting_that_can_hurt_is_warned_of(
 ) -> None:
     """Before it does."""
     clustered = {"cluster_enabled": "1"} if form is Form.CLUSTER else {}
-    (warning,) = judge({**info, **clustered}, form=form, **config).warnings
+    (warning,) = judge({**info, **clustered}, form=form, config=config).warnings
     assert word in warning
 
 

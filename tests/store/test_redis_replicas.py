@@ -11,7 +11,7 @@ import pytest
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import GrainId, SystemEntropy
+from durum.ids import GrainId, SystemEntropy, Token
 from durum.silo.silo import Silo
 from durum.store.protocol import Level, Store, Take
 from durum.store.urls import open_store
@@ -160,7 +160,9 @@ async def test_repeated_write_is_waited_for_on_a_new_connection_too(
 
 def take_again(owner: Any) -> Any:
     """The take that made an owner record what it is."""
-    return Take(partition=owner.partition, seen=b"x" * 16, token=owner.token, silo=owner.silo)
+    return Take(
+        partition=owner.partition, seen=Token(b"x" * 16), token=owner.token, silo=owner.silo
+    )
 
 
 async def test_writes_of_one_tick_share_a_wait(pair: Pair, service: Service) -> None:
