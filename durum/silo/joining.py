@@ -4,7 +4,9 @@ to do about other silos at its address. Knows no loops.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,7 +16,7 @@ from durum.config import SiloConfig
 from durum.ids import Address, SiloId, generation_of, silo_id, split_address
 from durum.silo import votes
 from durum.silo.membership import Membership
-from durum.silo.patience import answered
+from durum.silo.patience import answered, cause
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
 from durum.silo.table import Table
@@ -79,6 +81,7 @@ class Joining:
         Raises:
             ConfigError: another living silo has the same address.
             IncompatibleSilo: a living silo has another secret or release.
+            NoSilo: silos live, and none of them can be reached.
             StoreUnavailable: the store does not answer.
             DataLoss: the table is missing or another service's.
         """
@@ -110,18 +113,39 @@ class Joining:
 
     async def _call_on_others(self) -> None:
         """Have some of the others open their door first. Who joins where nobody understands him would
-        take the silence for their death, and vote so.
+        take the silence for their death, and vote so; and who joins where nobody reaches him would be given
+        partitions, and be evicted again with them.
         """
         others = [row for row in self._table.view.active if row.address != self._row.address]
-        wait_s = self._config.probing.probe_s
-        for row in others[: self._config.probing.targets]:
-            refusal = await self._peers.refusal(row.address, wait_s)
+        asked = others[: self._config.probing.targets]
+        silent: list[SiloRow] = []
+        for row in asked:
+            obstacle = await self._peers.obstacle(row.address, self._config.probing.probe_s)
             # Where it does not renew, somebody else has its address by now.
-            if refusal is not None and await self._beats(row):
+            if isinstance(obstacle, errors.IncompatibleSilo) and await self._beats(row):
                 raise errors.IncompatibleSilo(
-                    f"{row.silo}, which is active, does not accept this silo: {refusal} Give all silos of"
+                    f"{row.silo}, which is active, does not accept this silo: {obstacle} Give all silos of"
                     " the cluster the same secret, and releases that are neighbours."
-                ) from refusal
+                ) from obstacle
+            # Where nobody listens at its address, it is gone, and we are not cut off.
+            if isinstance(obstacle, OSError) and not isinstance(obstacle, ConnectionRefusedError):
+                silent.append(row)
+        if asked and len(silent) == len(asked):
+            await self._refuse_if_any_beats(silent)
+
+    async def _refuse_if_any_beats(self, silent: Sequence[SiloRow]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                looks = [group.create_task(self._beats(row), name="beat?") for row in silent]
+        except ExceptionGroup as exc:
+            raise cause(exc) from exc
+        names = [row.silo for row, look in zip(silent, looks, strict=True) if look.result()]
+        if names:
+            raise errors.NoSilo(
+                f"{', '.join(names)} live and renew their leases, and none of them answers this silo: it is"
+                " cut off from them, and would be evicted as soon as it had joined. Look at the network"
+                " between them, and at the addresses that silos advertise."
+            )
 
     async def _replace(self, row: SiloRow) -> None:
         """Declare another life of our address dead, unless it lives."""

@@ -140,15 +140,15 @@ class Peers:
         self._end(link)
         return found
 
-    async def refusal(self, address: Address, wait_s: float) -> errors.IncompatibleSilo | None:
-        """Why whoever answers at an address will have nothing to do with us; None where that is not so."""
+    async def obstacle(self, address: Address, wait_s: float) -> Exception | None:
+        """Why whoever is at an address cannot be reached, or will have nothing to do with us; None where it
+        lets us in.
+        """
         try:
             async with asyncio.timeout(wait_s):
                 link = await self._dial(address, self)
-        except errors.IncompatibleSilo as exc:
+        except _UNREACHABLE as exc:
             return exc
-        except _UNREACHABLE:
-            return None
         self._end(link)
         return None
 

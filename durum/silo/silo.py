@@ -274,7 +274,7 @@ class Silo:
             life = self._new_life()
             try:
                 await life.start()
-            except (errors.StoreUnavailable, errors.ConfigError) as exc:
+            except (errors.StoreUnavailable, errors.ConfigError, errors.NoSilo) as exc:
                 _log.warning("cannot join yet", error=str(exc))
                 await self._platform.clock.sleep(_REJOIN_S)
             else:

@@ -141,6 +141,29 @@ def test_cluster_on_virtual_time(scenario: object, seed: int) -> None:
     simulate(scenario(), seed)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_silo_that_is_cut_off_stays_away_until_it_is_reached(seed: int) -> None:
+    """It still reaches the store, where it could join anew, be given partitions, and be evicted again with
+    them, over and over: its actors would be served nowhere for minutes."""
+
+    async def main() -> None:
+        async with TestCluster([Account]) as cluster:
+            alice = cluster.actor(Account, "alice")
+            await alice.deposit(Decimal(1))
+            owner = cluster.owner(alice)
+            cluster.partition([owner], [n for n in cluster.alive if n != owner] + ["client"])
+            patient = durum.options(alice, timeout=20, idempotency_key="two")
+            assert await patient.deposit(Decimal(1)) == 2
+            await cluster.skip(seconds=40)
+            lives = cluster.silo(cluster.owner(alice)).life.view.rows
+            assert len(lives) == 3, "it has not joined under another id"
+            cluster.heal()
+            await cluster.settled()
+            assert await alice.get() == 2
+
+    simulate(main(), seed)
+
+
 def test_virtual_time_passes_without_waiting() -> None:
     """Nobody tests what happens after three days by waiting for three days."""
 
