@@ -194,11 +194,16 @@ class Settlement:
             " durable field; the change was taken back. Remove @read_only, or change a copy."
         )
 
-    def _cancelled(self, turn: Turn) -> errors.CommitFailed:
-        return errors.CommitFailed(
-            f"{self._grain}: the method was cancelled before its end; {_KEPT[turn.kept]}.",
-            turn.kept,
-        )
+    def _cancelled(self, turn: Turn) -> errors.CallError:
+        what = f"{self._grain}: the method was cancelled before its end"
+        if self._services.clock.boottime() >= turn.deadline:
+            # The caller's own timer may be later than ours, and then this is what it hears of it.
+            return errors.CallTimeout(
+                f"{what}, since its deadline passed; {_KEPT[turn.kept]}. Raise"
+                " durum.options(ref, timeout=...) if the method needs longer.",
+                turn.kept,
+            )
+        return errors.CommitFailed(f"{what}; {_KEPT[turn.kept]}.", turn.kept)
 
     def undo(self, turn: Turn, exc: BaseException) -> None:
         """A turn that nothing knows of yet failed: take back what it changed, and answer."""
