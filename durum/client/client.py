@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
 from durum import errors
+from durum.client.admin import Admin
 from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
@@ -120,6 +121,7 @@ class Cluster:
             split_address(seed)
         self._introduction = introduction
         self._connect_timeout_s = connect_timeout_s
+        self._call_timeout_s = limits.call_timeout_s
         self._clock = clock
         self._entropy = entropy
         self._tasks = TaskOwner("client")
@@ -167,6 +169,11 @@ class Cluster:
     def silos(self) -> Sequence[Address]:
         """Addresses of the active silos, as told last."""
         return self._routes.silos
+
+    @property
+    def admin(self) -> Admin:
+        """The cluster as its operators see it: silos, grains by kind, inspecting, deleting."""
+        return Admin(self._router, self._links, self._call_timeout_s)
 
     @property
     def router(self) -> Router:

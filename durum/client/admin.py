@@ -1,0 +1,304 @@
+"""What operators ask of a cluster, from Python. Owns the questions; silos answer them.
+
+async with durum.connect(...) as cluster:
+    print(await cluster.admin.count("Account"))
+    async for key in cluster.admin.every("Account", prefix="eu-"):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from durum import errors, ids
+from durum.client.links import Links
+from durum.client.router import Router
+from durum.grains import failure
+from durum.grains.actor import Actor
+from durum.grains.kind import GrainKind, kind_of
+from durum.grains.reference import Target
+from durum.ids import Address, GrainId, SiloId
+from durum.wire import administration as wire
+from durum.wire import values
+from durum.wire.messages import Call, Reply
+
+_ASK_S: Final = 2.0
+"""How long one silo may take to tell its counters, before it is shown without them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grain:
+    """One grain, as its owner and the store have it.
+
+    Args:
+        kind: its kind.
+        key: its key.
+        partition: where it lies.
+        silo: who owns that.
+        epoch: how often the partition has changed hands.
+        version: how many commits it has had; 0: nothing is kept of it.
+        class_version: of the class that wrote its state; None without state.
+        state: its durable fields, as JSON would show them; None without state.
+        undecoded: the state's bytes, where they are not what a Durum wrote.
+        replies: how many keyed calls it remembers.
+        active: "", or the state of its activation: activating, valid, deactivating.
+        running: turns under way.
+        waiting: calls that wait for them.
+    """
+
+    kind: str
+    key: str
+    partition: int
+    silo: SiloId
+    epoch: int
+    version: int
+    class_version: int | None
+    state: Mapping[str, object] | None
+    undecoded: bytes | None
+    replies: int
+    active: str
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some grains of one kind.
+
+    Args:
+        keys: in no order that means anything; each grain is on one page.
+        after: hand it back for the next page; "" after the last.
+    """
+
+    keys: tuple[str, ...]
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silo:
+    """One silo.
+
+    Args:
+        silo: its id.
+        address: where it is reached.
+        status: joining, active, leaving or dead.
+        since_s: how long it has had that.
+        wanted: partitions that it should own.
+        kinds: what it hosts, with class versions.
+        roles, weight: see SiloConfig.
+        web: where its pages are, or "".
+        pid: its process, on its own host.
+        suspected_by: who votes against it.
+        reason: why it left.
+        now: what it says of itself; None where it was not reached.
+    """
+
+    silo: SiloId
+    address: Address
+    status: str
+    since_s: float
+    wanted: int
+    kinds: Mapping[str, int]
+    roles: tuple[str, ...]
+    weight: float
+    web: str
+    pid: int
+    suspected_by: tuple[SiloId, ...]
+    reason: str
+    now: wire.Now | None
+
+
+class Admin:
+    """A cluster, as its operators see it. `cluster.admin` is one.
+
+    Kinds are named, or given as classes; the silos need not host them. All of it asks silos, as calls do:
+    with the client's credentials, time limits and errors.
+    """
+
+    def __init__(self, router: Router, links: Links, timeout_s: float) -> None:
+        self._router = router
+        self._links = links
+        self._timeout_ms = int(timeout_s * 1000)
+
+    async def silos(self) -> list[Silo]:
+        """All silos in the membership table, in the order of their ids, each with its counters."""
+        found = msgspec.msgpack.decode(await self._ask(wire.SILOS), type=wire.Members)
+        living = [row for row in found.silos if row.status != "dead"]
+        now = dict(
+            zip(
+                (row.silo for row in living),
+                await asyncio.gather(*(self._now(row.silo) for row in living)),
+                strict=True,
+            )
+        )
+        return [
+            Silo(
+                silo=row.silo,
+                address=ids.address_of(row.silo),
+                status=row.status,
+                since_s=row.since_s,
+                wanted=row.wanted,
+                kinds=row.kinds,
+                roles=row.roles,
+                weight=row.weight,
+                web=row.web,
+                pid=row.pid,
+                suspected_by=row.suspected_by,
+                reason=row.reason,
+                now=now.get(row.silo),
+            )
+            for row in found.silos
+        ]
+
+    async def grains(
+        self, kind: str | type[Actor], *, prefix: str = "", after: str = "", limit: int = 100
+    ) -> Page:
+        """Keys of grains that have kept something: committed at least once, and not deleted since.
+
+        Args:
+            kind: which.
+            prefix: what the keys begin with.
+            after: the page's before this one; "" for the first.
+            limit: at most so many, up to 1000.
+
+        Raises:
+            ArgumentError: `after` is none that a page gave.
+        """
+        try:
+            cursor = wire.cursor_of(after)
+        except ValueError:
+            raise errors.ArgumentError(f"after: {after!r} is not what a page gave.") from None
+        name = _name(kind)
+        behind = f"{name}/{cursor.after}" if cursor.after else ""
+        asked = wire.Scan(f"{name}/{prefix}", cursor.partition, behind, limit)
+        page = msgspec.msgpack.decode(await self._ask(wire.SCAN, asked), type=wire.Page)
+        keys = tuple(ids.split_grain_id(grain)[1] for grain in page.grains)
+        more = page.partition < page.partitions
+        last = keys[-1] if more and keys else ""
+        return Page(
+            keys=keys, after=wire.cursor_text(wire.Cursor(page.partition, last)) if more else ""
+        )
+
+    async def every(self, kind: str | type[Actor], *, prefix: str = "") -> AsyncIterator[str]:
+        """Walk through all keys, page by page. Those that come and go meanwhile may be left out."""
+        after = ""
+        while True:
+            page = await self.grains(kind, prefix=prefix, after=after, limit=wire.PAGE_LIMIT)
+            for key in page.keys:
+                yield key
+            after = page.after
+            if not after:
+                return
+
+    async def count(self, kind: str | type[Actor], *, prefix: str = "") -> int:
+        """How many there are."""
+        asked = wire.Count(f"{_name(kind)}/{prefix}")
+        return msgspec.msgpack.decode(await self._ask(wire.COUNT, asked), type=int)
+
+    async def inspect(self, kind: str | type[Actor], key: str) -> Grain:
+        """Look at a grain. It is not activated by that."""
+        target = Target(_stand_in(_name(kind)), key)
+        answer = await self._ask(wire.INSPECT, target=target)
+        found = msgspec.msgpack.decode(answer, type=wire.Inspected)
+        version, state, undecoded = _decoded(found.state)
+        return Grain(
+            kind=target.kind.name,
+            key=key,
+            partition=found.partition,
+            silo=found.silo,
+            epoch=found.epoch,
+            version=found.version,
+            class_version=version,
+            state=state,
+            undecoded=undecoded,
+            replies=found.replies,
+            active=found.active,
+            running=found.running,
+            waiting=found.waiting,
+        )
+
+    async def deactivate(self, kind: str | type[Actor], key: str) -> bool:
+        """Let a grain finish its turns and leave memory; the next call activates it again.
+
+        Returns:
+            Whether it was active.
+        """
+        target = Target(_stand_in(_name(kind)), key)
+        return msgspec.msgpack.decode(await self._ask(wire.DEACTIVATE, target=target), type=bool)
+
+    async def delete(self, kind: str | type[Actor], key: str) -> bool:
+        """Take a grain's state away, after its turns; the next call finds it with its defaults.
+
+        Its keyed calls stay remembered for their window, so that a repeat does not run again.
+
+        Returns:
+            Whether it had a state.
+        """
+        target = Target(_stand_in(_name(kind)), key)
+        return msgspec.msgpack.decode(await self._ask(wire.DELETE, target=target), type=bool)
+
+    async def _ask(
+        self, request: str, asked: msgspec.Struct | None = None, *, target: Target | None = None
+    ) -> bytes:
+        if target is None:
+            target = Target(_stand_in("Durum"), "anywhere")
+        args = b"" if asked is None else wire.encode(asked)
+        answer = await self._router.relay(Call(0, target.grain, request, args, self._timeout_ms))
+        if isinstance(answer, Reply):
+            return answer.result
+        raise failure.rebuild(answer, target.kind)
+
+    async def _now(self, silo: SiloId) -> wire.Now | None:
+        """Ask one silo, and no other."""
+        try:
+            async with asyncio.timeout(_ASK_S):
+                link = await self._links.get(ids.address_of(silo))
+                grain = GrainId("Durum/anywhere")
+                answer = await link.request(
+                    Call(link.next_id(), grain, wire.NOW, b"", int(_ASK_S * 1000))
+                )
+        except (OSError, errors.DurumError, TimeoutError):
+            return None
+        return (
+            msgspec.msgpack.decode(answer.result, type=wire.Now)
+            if isinstance(answer, Reply)
+            else None
+        )
+
+
+_kinds: Final[dict[str, GrainKind]] = {}
+
+
+def _name(kind: str | type[Actor]) -> str:
+    if not isinstance(kind, str):
+        return kind_of(kind).name
+    if not ids.KIND.fullmatch(kind):
+        raise errors.ArgumentError(f"{kind[:100]!r} is not the name of a kind; nothing was asked.")
+    return kind
+
+
+def _stand_in(name: str) -> GrainKind:
+    """A kind of that name, whose class is not at hand."""
+    if name not in _kinds:
+        _kinds[name] = kind_of(type("StandIn", (Actor,), {}, kind=name))
+    return _kinds[name]
+
+
+def _decoded(
+    state: bytes | None,
+) -> tuple[int | None, dict[str, object] | None, bytes | None]:
+    """Class version and fields of a stored state; its bytes, where it is none that Durum wrote."""
+    if state is None:
+        return None, None, None
+    try:
+        fields = json.loads(values.as_json(state))
+        version = fields.pop("")
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, its bytes are shown
+        return None, None, state
+    return version, fields, None
