@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 import durum
 from durum import errors
 from durum.errors import DidRun
-from tests.support.fleet import Fleet, appears, keys_at
+from durum.ids import GrainId
+from durum.wire.messages import Call, Failure
+from tests.support.fleet import Fleet, appears, keys_at, raw_link
 from tests.support.grains import Broke, Counter, Echo, Slow
 from tests.support.load import read
 
@@ -60,6 +63,18 @@ async def test_deadline_ends_a_running_turn_and_says_maybe(three: Fleet) -> None
         await appears(three.home / "deadline-ended")
         assert await counter.get() == 0
         assert await counter.add(1) == 1
+
+
+async def test_silo_says_that_the_deadline_passed_where_its_clock_is_first(three: Fleet) -> None:
+    """The caller's timer may be late, on a busy machine; `except CallTimeout` has to catch it even so."""
+    ended = []
+    for silo in three.silos:
+        async with raw_link(silo) as (link, _):
+            args = msgspec.msgpack.encode([str(three.home / "late")])
+            grain = GrainId("Counter/late")
+            ended.append(await link.request(Call(link.next_id(), grain, "linger", args, 300)))
+    (failure,) = [one for one in ended if isinstance(one, Failure)]
+    assert (failure.error, failure.did_run) == ("CallTimeout", DidRun.ROLLED_BACK)
 
 
 async def test_call_that_expires_in_the_queue_never_runs(three: Fleet) -> None:
