@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from typing import Final
 
 import click
 
 from durum.cli import app as apps
 from durum.cli import hosting, logs, loops, settings
+from durum.cli import reload as reloading
 from durum.config import SiloConfig
 from durum.ids import Address, split_address
 from durum.silo.silo import Silo
@@ -27,10 +29,25 @@ PREFERRED: Final = Address("127.0.0.1:7600")
     metavar="HOST:PORT",
     help=f"Where to accept connections.  [default: {PREFERRED}, or a free port if it is taken]",
 )
+@click.option(
+    "--reload/--no-reload", default=False, help="Start anew when a Python file beside APP changes."
+)
+@settings.pages
 @settings.logs
+@click.option("--stop-with-parent", is_flag=True, hidden=True)
 def command(
-    *, app: str, store: str, cluster: str, listen: str | None, log_format: str, log_level: str
-) -> None:
+    *,
+    app: str,
+    store: str,
+    cluster: str,
+    listen: str | None,
+    reload: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_format: str,
+    log_level: str,
+    stop_with_parent: bool,
+) -> int | None:
     """Run one silo for development, on a store in ./.durum.
 
     APP is a file (hello.py), a module, or module:name. The store is created when it is missing,
@@ -40,8 +57,11 @@ def command(
     \b
     Examples:
       durum dev hello.py
+      durum dev hello.py --reload
       durum call Greeter bob hello Ann        (in another terminal)
     """
+    if reload:
+        return loops.run(reloading.run(app, sys.argv[1:]))
     logs.configure(log_format, log_level)
     silo = Silo(
         kinds=apps.load_kinds(app),
@@ -52,7 +72,9 @@ def command(
         create=True,
         config=SiloConfig(check_read_only=True),
     )
-    loops.run(hosting.host(silo, hint=_hint(silo)))
+    pages = hosting.pages(silo, metrics_port, metrics_host, listen)
+    loops.run(hosting.host(silo, hint=_hint(silo), with_parent=stop_with_parent, pages=pages))
+    return None
 
 
 def _hint(silo: Silo) -> str:

@@ -22,6 +22,11 @@ SUMMARIES: Final = {
     "silo": "Run one silo of a cluster.",
     "ps": "List a cluster's silos.",
     "call": "Call one method of one actor.",
+    "grains": "List the grains of one kind.",
+    "state": "Show what is kept of one grain.",
+    "evict": "Take one grain out of memory.",
+    "delete": "Take one grain's state away.",
+    "completion": "Print a script that completes durum's commands and options.",
 }
 """In the order in which a newcomer meets them; each sentence is the first of the command's help."""
 

@@ -11,6 +11,7 @@ import click
 
 from durum import errors
 from durum.cli import loops, settings
+from durum.cli import reach as reaching
 from durum.clock import SystemClock
 from durum.ids import SystemEntropy
 from durum.store.urls import open_store
@@ -68,24 +69,41 @@ class Cluster:
 
 
 @click.command("ps")
-@settings.store
-@settings.cluster
 @click.option(
     "--all", "with_dead", is_flag=True, help="Also those that left or were declared dead."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(*, store: str, cluster: str, with_dead: bool, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again and again, with what each silo does.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS"
+)
+@click.option("--times", type=click.IntRange(min=1), help="Stop watching after so many looks.")
+@reaching.options
+def command(
+    *, reach: reaching.Reach, with_dead: bool, watch: bool, every: float, times: int | None
+) -> None:
     """List a cluster's silos.
 
-    Reads the membership table from the store, so that it also works when no silo answers.
+    Reads the membership table from the store, so that it also works when no silo answers. With --watch it
+    asks the silos too: grains in memory, calls and commits a second, calls in hand and waiting, how
+    long the lease still holds. With --json that is one line for each look.
 
     \b
     Examples:
       durum ps
+      durum ps --watch --every 2
       durum ps --store redis://redis.internal:6379/0 --cluster shop --json
     """
+    store, cluster = reach.store, reach.cluster
+    if watch or times is not None:
+        from durum.cli import ps_watch
+
+        async def again() -> Cluster:
+            return await look(store, cluster=cluster, with_dead=with_dead)
+
+        loops.run(ps_watch.watch(again, reach, every_s=every, times=times))
+        return
     found = loops.run(look(store, cluster=cluster, with_dead=with_dead))
-    if as_json:
+    if reach.as_json:
         click.echo(json.dumps(asdict(found)))
     else:
         _show(found)
