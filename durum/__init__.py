@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
         Superseded,
     )
-    from durum.grains.actor import Actor, read_only
+    from durum.grains.actor import Actor, one_way, read_only
     from durum.grains.reference import options
     from durum.grains.state import field
     from durum.grains.timers import Timer
@@ -94,6 +94,7 @@ __all__ = [
     "Tls",
     "connect",
     "field",
+    "one_way",
     "options",
     "read_only",
 ]
@@ -111,6 +112,7 @@ _ELSEWHERE: Final = {
     "Tls": "durum.config",
     "connect": "durum.client.client",
     "field": "durum.grains.state",
+    "one_way": "durum.grains.actor",
     "options": "durum.grains.reference",
     "read_only": "durum.grains.actor",
 }

@@ -189,7 +189,7 @@ class Cluster:
                 soon as that is so of every address at hand.
         """
         await self._tasks.open()
-        self._tasks.start(self._router.sweep(), "sweep")
+        self._tasks.start(self._router.deadlines.sweep(), "sweep")
         self._keeping = self._tasks.start(self._keep_connected(), "keep connected")
         try:
             await self._wait_table()

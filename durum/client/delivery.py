@@ -12,7 +12,7 @@ import msgspec
 from durum import errors
 from durum.errors import DidRun
 from durum.ids import GrainId
-from durum.wire.messages import Call, Hop
+from durum.wire.messages import Call, Hop, Notice
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +30,8 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 _OUTSIDE: Final = Origin(())
+NO_TURN: Final = -1
+"""Stands for a turn that does not wait for the call whose chain it is in."""
 _RAN: Final = {
     DidRun.NO: "it did not run",
     DidRun.MAYBE: "it may have run",
@@ -108,6 +110,51 @@ class Delivery:
             self.args,
             max(1, int(left_s * 1000)),
             self.key,
+            origin.chain,
+            self.hops,
+            origin.request,
+        )
+
+    @classmethod
+    def of_notice(cls, notice: Notice, now: float) -> Self:
+        """The delivery of another process's one-way call, which goes on as it came.
+
+        Args:
+            notice: the message.
+            now: by boottime.
+        """
+        timeout_s = notice.timeout_ms / 1000
+        return cls(
+            grain=notice.grain,
+            hash=zlib.crc32(notice.grain.encode()),
+            method=notice.method,
+            args=notice.args,
+            key="",
+            origin=Origin(notice.chain, notice.request),
+            timeout_s=timeout_s,
+            deadline=now + timeout_s,
+            hops=notice.hops + 1,
+        )
+
+    def chain_ends(self) -> None:
+        """The caller does not wait: of the chain only its name is left."""
+        origin = self.origin
+        if origin is not None and origin.chain:
+            chain = (Hop(origin.chain[-1].grain, NO_TURN),)
+            self.origin = Origin(chain, origin.request, origin.deadline)
+
+    def notice(self, left_s: float) -> Notice:
+        """The message of a one-way call.
+
+        Args:
+            left_s: how long it may wait before it begins.
+        """
+        origin = self.origin or _OUTSIDE
+        return Notice(
+            self.grain,
+            self.method,
+            self.args,
+            max(1, int(left_s * 1000)),
             origin.chain,
             self.hops,
             origin.request,

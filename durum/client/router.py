@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import deque
 from typing import Final
 
 from durum import errors
+from durum.client.deadlines import Deadlines, expire, withdraw
 from durum.client.delivery import Delivery, Origin
 from durum.client.links import Links
 from durum.client.routes import Link, Routes
@@ -30,7 +30,6 @@ from durum.wire.connection import Connection, LinkBroken
 from durum.wire.messages import (
     AnyMessage,
     Call,
-    Cancel,
     Failure,
     Goodbye,
     Moved,
@@ -43,6 +42,7 @@ _AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
 _SWEEP_S: Final = 0.1
 _IDLE_FRACTION: Final = 0.03
 """Of the usual deadline: so late may a call be that was sent while nothing else was under way."""
+_NIL: Final = b"\xc0"
 _FIRST_PAUSE_S: Final = 0.005
 _LAST_PAUSE_S: Final = 0.25
 
@@ -76,7 +76,7 @@ class Router:
         self._limits = limits
         self._through = through
         self._timeout_ms = int(limits.call_timeout_s * 1000)
-        self._timed: dict[tuple[int, int], object] = {}
+        self.deadlines = Deadlines(links, clock, limits.call_timeout_s)
         self._closed = False
 
     # The hot path ---------------------------------------------------------------------------------
@@ -100,14 +100,14 @@ class Router:
             origin: the turn that makes the call, if one does.
 
         Returns:
-            The encoded result.
+            The encoded result; that of a one-way call is nil, and comes once it was sent.
 
         Raises:
             CallError: it ended without a value; `did_run` says whether it ran.
             Exception: what the method itself raised.
         """
         first: AnyMessage | Exception | None = None
-        if options.timeout_s is None and not options.idempotency_key and not method.opaque:
+        if options.timeout_s is None and not options.idempotency_key and method.plain:
             links = self._routes.by_partition
             link = links[target.hash % len(links)]
             if link is not None and not link.closing:
@@ -119,7 +119,7 @@ class Router:
                 try:
                     first = await link.request(call)
                 except asyncio.CancelledError:
-                    self._withdraw(link, call.id)
+                    withdraw(link, call.id)
                     raise
                 except (LinkBroken, TimeoutError) as exc:
                     first = exc
@@ -165,6 +165,8 @@ class Router:
             timeout_s=timeout_s,
             deadline=now + timeout_s,
         )
+        if method.one_way:
+            return await self._notify(delivery)
         answer = await self._carry(delivery, first)
         if isinstance(answer, Reply):
             return answer.result
@@ -172,6 +174,33 @@ class Router:
         if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
             end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
         raise end
+
+    async def _notify(self, delivery: Delivery) -> bytes:
+        """Hand a one-way call to a connection. Nobody will know what becomes of it."""
+        if delivery.key:
+            raise errors.ArgumentError(
+                f"idempotency_key: {delivery.grain}: {delivery.method} is one-way, and nothing of such"
+                " calls is recorded; it was not sent. Call it without a key."
+            )
+        delivery.chain_ends()
+        await self.pass_on(delivery)
+        return _NIL
+
+    async def pass_on(self, delivery: Delivery) -> None:
+        """Send a one-way call to whoever owns its grain, as far as is known now.
+
+        Raises:
+            CallError: no silo could be reached; it did not run.
+        """
+        link: Link | None = None
+        while link is None:
+            left_s = delivery.deadline - self._clock.boottime()
+            if left_s <= 0 or self._closed:
+                raise delivery.ending(closed=self._closed)
+            link = await self._route(delivery, left_s)
+        if delivery.pickled and not link.trusted:
+            raise delivery.exposed()
+        link.send(delivery.notice(delivery.deadline - self._clock.boottime()))
 
     async def relay(self, call: Call) -> Reply | Failure:
         """Carry a call for a client that cannot reach its grain's owner.
@@ -225,22 +254,22 @@ class Router:
             future = link.request(call)
         except LinkBroken as exc:
             return exc
-        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), _expire, future)
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), expire, future)
         mark = (id(link), call.id)
-        self._timed[mark] = timer  # the sweep leaves these alone
+        self.deadlines.timed.add(mark)
         try:
             return await future
         except asyncio.CancelledError:
-            self._withdraw(link, call.id)
+            withdraw(link, call.id)
             raise
         except TimeoutError as exc:
-            self._withdraw(link, call.id)
+            withdraw(link, call.id)
             return exc
         except LinkBroken as exc:
             return exc
         finally:
             timer.cancel()
-            del self._timed[mark]
+            self.deadlines.timed.discard(mark)
 
     def _judge(self, delivery: Delivery, outcome: AnyMessage | Exception) -> Failure | None:
         """Note what an attempt has shown. The failure, where that is the end."""
@@ -336,11 +365,6 @@ class Router:
             longest = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts, 10))
             await self._clock.sleep(longest * (0.5 + self._entropy.fraction() / 2))
 
-    def _withdraw(self, link: Link, call_id: int) -> None:
-        link.forget(call_id)
-        if not link.closing:
-            link.send(Cancel(call_id))
-
     # What silos push ------------------------------------------------------------------------------
 
     def received(self, connection: Connection, message: AnyMessage) -> None:
@@ -363,38 +387,6 @@ class Router:
         """A connection takes no more calls."""
         self._routes.lose(connection)
 
-    async def sweep(self) -> None:
-        """Expire calls that were sent without a timer of their own. Runs until cancelled.
-
-        Ids grow, so a mark of the largest id at an instant tells which requests are older than it: the
-        hot path pays nothing for its deadline.
-        """
-        idle_s = max(_SWEEP_S, self._limits.call_timeout_s * _IDLE_FRACTION)
-        marks: dict[Connection, deque[tuple[float, int]]] = {}
-        while True:
-            busy = any(connection.in_flight for connection in self._links.alive)
-            await self._clock.sleep(_SWEEP_S if busy else idle_s)
-            now = self._clock.boottime()
-            for connection in self._links.alive:
-                seen = marks.setdefault(connection, deque())
-                seen.append((now, connection.next_id()))
-                while seen and now - seen[0][0] >= self._limits.call_timeout_s:
-                    _, newest = seen.popleft()
-                    self._expire_up_to(connection, newest)
-            for connection in [c for c in marks if c not in self._links.alive]:
-                del marks[connection]
-
-    def _expire_up_to(self, connection: Connection, newest: int) -> None:
-        for call_id, future in connection.pending_up_to(newest):
-            if (id(connection), call_id) not in self._timed:
-                _expire(future)
-                self._withdraw(connection, call_id)
-
     def close(self) -> None:
         """Let calls that are being delivered end with their present attempt."""
         self._closed = True
-
-
-def _expire(future: asyncio.Future[AnyMessage]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from durum.ids import Address, SiloId
-from durum.wire.messages import AnyMessage, Call, Cancel, Moved, Table
+from durum.wire.messages import AnyMessage, Call, Cancel, Moved, Notice, Table
 
 _NOBODY: Final = 0xFFFF
 
@@ -31,7 +31,7 @@ class Link(Protocol):
         """Its answer no longer matters."""
         ...
 
-    def send(self, message: Cancel) -> None:
+    def send(self, message: Cancel | Notice) -> None:
         """Send what needs no answer."""
         ...
 

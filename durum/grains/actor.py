@@ -25,8 +25,10 @@ import msgspec
 from durum import errors
 from durum.grains import rules
 from durum.grains.context import Host, TurnContext
+from durum.grains.entries import Entries
 from durum.grains.kind import (
     KIND_ATTRIBUTE,
+    ONE_WAY_MARK,
     READ_ONLY_MARK,
     GrainKind,
     KindOptions,
@@ -40,6 +42,7 @@ from durum.grains.timers import Timer, specify
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 F = TypeVar("F", bound=Callable[..., object])
+W = TypeVar("W", bound=Callable[..., Coroutine[object, object, None]])
 
 
 _OPTIONS_ATTRIBUTE: Final = "_durum_options"
@@ -58,6 +61,22 @@ def read_only(method: F) -> F:
             f"@read_only: {getattr(method, '__qualname__', method)!r} is no `async def` method."
         )
     setattr(method, READ_ONLY_MARK, True)
+    return method
+
+
+def one_way(method: W) -> W:
+    """Mark a method whose callers do not wait: their await ends once the call was handed to a
+    connection.
+
+    Such a call runs once or not at all, and nobody is told which: it is dropped where its actor or silo is
+    overloaded or dies, and what it raises is only logged. What has to arrive needs an ordinary call.
+    """
+    function: object = method
+    if not inspect.iscoroutinefunction(function):
+        raise errors.ConfigError(
+            f"@one_way: {getattr(method, '__qualname__', method)!r} is no `async def` method."
+        )
+    setattr(method, ONE_WAY_MARK, True)
     return method
 
 
@@ -84,7 +103,14 @@ class Actor:
     `def migrate_state(self, old: dict, version: int) -> dict`.
     """
 
-    __slots__ = ("__weakref__", "_durum_extra", "_durum_host", "_durum_key", "_durum_view")
+    __slots__ = (
+        "__weakref__",
+        "_durum_entries",
+        "_durum_extra",
+        "_durum_host",
+        "_durum_key",
+        "_durum_view",
+    )
 
     __durum_refusal__: ClassVar[str] = (
         "an actor cannot travel; pass its key, and let the other side call self.actor(Kind, key)"
@@ -93,6 +119,7 @@ class Actor:
     _durum_key: str
     _durum_host: Host
     _durum_extra: dict[str, bytes] | None
+    _durum_entries: Entries | None
     _durum_view: Actor | None
 
     def __init__(self) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 
 from durum import errors
+from durum.grains.collection import EMPTY, Header, Spec, is_collection
+from durum.grains.entries import Entries, EntryStore
 from durum.grains.method import Method as Method  # noqa: PLC0414 - callers find it beside its kind
 from durum.grains.state import Field, Fields, factory_of
-from durum.wire import opaque
+from durum.wire import opaque, values
 from durum.wire.shapes import Unsupported
 
 KIND_ATTRIBUTE: Final = "_durum_kind"
 READ_ONLY_MARK: Final = "_durum_read_only"
+ONE_WAY_MARK: Final = "_durum_one_way"
 HOOKS: Final = frozenset({"on_activate", "on_deactivate", "on_reminder", "migrate_state"})
 """Public methods that Durum calls and nobody else can."""
 
@@ -52,6 +55,12 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     replies_kept: int | None = None
     reply_window_s: float | None = None
     pickle: bool = False
+
+
+class Storing(Protocol):
+    """What an instance with collections needs of its host; see context.Host."""
+
+    entries: EntryStore
 
 
 class GrainKind:
@@ -99,6 +108,7 @@ class GrainKind:
         self._made, declared = self._fields()
         self.fields: Final = Fields(self._title, self.version, declared, self._migration())
         self.durable: Final = bool(declared)
+        self._collections: Final = [each.spec for each in declared if each.spec is not None]
         self.encode_state: Final[Callable[[Any], bytes]] = self.fields.encode
         self.restore: Final[Callable[[Any, bytes | None], None]] = self.fields.restore
         self._view_class = self._read_only_class()
@@ -120,6 +130,8 @@ class GrainKind:
         instance._durum_key = key
         instance._durum_host = host
         instance._durum_view = None
+        stored = cast("Storing", host).entries if self._collections else None
+        instance._durum_entries = None if stored is None else Entries(stored)
         for name, make in self._made:
             setattr(instance, name, make())
         self.fields.restore(instance, None)
@@ -134,7 +146,7 @@ class GrainKind:
         if view is None:
             view = object.__new__(self._view_class)
             object.__setattr__(view, "__dict__", instance.__dict__)
-            for name in ("_durum_key", "_durum_host"):
+            for name in ("_durum_key", "_durum_host", "_durum_entries"):
                 object.__setattr__(view, name, getattr(instance, name))
             object.__setattr__(view, "_durum_view", view)
             instance._durum_view = view  # noqa: SLF001
@@ -166,6 +178,9 @@ class GrainKind:
                 f"Write {name}: ... = ..., or {name}: ... = durum.field(default_factory=...)."
             )
         hint = self._hint(cls, name)
+        if is_collection(hint):
+            spec = Spec(title, name, hint, default, pickled=self.options.pickle)
+            return Field(title, name, values.codec(Header), EMPTY, spec)
         try:
             codec = opaque.codec(hint, pickled=self.options.pickle)
             return Field(title, name, codec, default)
@@ -188,8 +203,18 @@ class GrainKind:
                 continue
             hints = typing.get_type_hints(function, localns=self._localns, include_extras=True)
             view = self.view if getattr(function, READ_ONLY_MARK, False) else None
-            pickled = self.options.pickle
-            yield name, Method(self._title, name, function, hints, view, pickled=pickled)
+            yield (
+                name,
+                Method(
+                    self._title,
+                    name,
+                    function,
+                    hints,
+                    view,
+                    pickled=self.options.pickle,
+                    one_way=getattr(function, ONE_WAY_MARK, False),
+                ),
+            )
 
     def _migration(self) -> Callable[[Any, dict[str, object], int], object] | None:
         if "migrate_state" not in self.hooks:
@@ -227,6 +252,7 @@ class GrainKind:
             "__module__": self.cls.__module__,
             "__qualname__": self.cls.__qualname__,
             "_durum_view_of": self.cls,
+            **{spec.field: spec.read_only() for spec in self._collections},
         }
         return type(self.cls.__name__, (self.cls,), body)
 

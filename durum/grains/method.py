@@ -70,9 +70,11 @@ class Method:
         hints: its resolved annotations, by parameter; "return" for the result.
         view: makes the instance that a read-only turn runs on, or None for other methods.
         pickled: whether values of types that msgspec does not know are pickled.
+        one_way: its callers do not wait for it.
 
     Attributes:
         opaque: it takes or returns pickled values, so it may be called over trusted links only.
+        plain: it can take the shortest way to its grain.
         waits: whether a turn of it can suspend. One that cannot needs no Task.
         invoke: takes an instance and encoded arguments, checks them, returns the coroutine.
             Raises ArgumentError where they do not fit.
@@ -99,8 +101,10 @@ class Method:
         view: Callable[[Any], Any] | None,
         *,
         pickled: bool = False,
+        one_way: bool = False,
     ) -> None:
         self._pickled: Final = pickled
+        self.one_way: Final = one_way
         self.owner: Final = owner
         self.name: Final = name
         self.function: Final = function
@@ -116,6 +120,10 @@ class Method:
         if returned in (NoReturn, Never):
             returned = type(None)
         self._result: Final[Codec[Any]] = self._codec("result", returned)
+        if one_way and self._result.annotation not in (None, type(None)):
+            raise errors.ConfigError(
+                f"{owner}.{name} is @one_way, and nobody will see what it returns: annotate it -> None."
+            )
         codecs = [each.codec.annotation for each in self.parameters]
         self._opaque_places: Final = [
             (place, each)
@@ -123,6 +131,7 @@ class Method:
             if isinstance(each.codec, OpaqueCodec)
         ]
         self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
+        self.plain: Final = not (self.opaque or one_way)
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {

@@ -102,6 +102,11 @@ class Dispatcher:
             return activation.offer(call, sink, self._boottime())
         return self._place(sink, call)
 
+    def notice(self, sink: Sink, notice: Notice) -> None:
+        """Take in a one-way call: it runs, or is passed on, or is dropped."""
+        unanswered = Unanswered(notice, self._services, trusted=sink.trusted)
+        self.call(unanswered, unanswered.call)
+
     def cancel(self, sink: Sink, message: Cancel) -> None:
         """The caller no longer waits for a call."""
         turn = self._tracked.get((id(sink), message.id))

@@ -21,6 +21,7 @@ from durum.wire.messages import (
     Goodbye,
     Gossip,
     HandOver,
+    Notice,
     Probe,
     Released,
     Table,
@@ -80,6 +81,8 @@ class Gateway:
         elif type(message) is Cancel:
             if not self._relay.cancel(connection, message.id):
                 self._dispatcher.cancel(connection, message)
+        elif type(message) is Notice:
+            self._dispatcher.notice(connection, message)
         elif isinstance(message, Probe | HandOver | Released | Gossip):
             if connection.peer.role == "silo":
                 self._peers.received(connection, message)

@@ -7,7 +7,7 @@ import asyncio
 from itertools import count
 
 from durum.silo.dispatcher import Dispatcher
-from durum.wire.messages import AnyMessage, Call, Cancel, Failure, Moved, Reply
+from durum.wire.messages import AnyMessage, Call, Cancel, Failure, Moved, Notice, Reply
 
 
 class InwardLink:
@@ -40,9 +40,11 @@ class InwardLink:
         self._pending.pop(id, None)
 
     def send(self, message: AnyMessage) -> None:
-        """Take an answer from a turn, or a cancellation from a caller."""
+        """Take an answer from a turn, or from a caller what has no answer."""
         if isinstance(message, Cancel):
             self._dispatcher.cancel(self, message)
+        elif isinstance(message, Notice):
+            self._dispatcher.notice(self, message)
         elif isinstance(message, Reply | Failure | Moved):
             future = self._pending.pop(message.id, None)
             if future is not None and not future.done():

@@ -233,7 +233,7 @@ class Life:
             ("membership", self.membership.run()),
             ("ownership", self.ownership.run()),
             ("deadlines", self._dispatcher.sweep()),
-            ("calls", self._router.sweep()),
+            ("calls", self._router.deadlines.sweep()),
             ("collector", collector.run()),
         ):
             self._tasks.start(coro, name)

@@ -25,9 +25,13 @@ class Load:
         calls: waiting or running.
         bytes: of their arguments.
         committed, rolled_back, fenced, answered: turns since the start.
+        dropped: one-way calls that did not run.
     """
 
-    __slots__ = ("answered", "bytes", "calls", "committed", "fenced", "rolled_back", "tick")
+    __slots__ = (
+        *("answered", "bytes", "calls", "committed"),
+        *("dropped", "fenced", "rolled_back", "tick"),
+    )
 
     def __init__(self) -> None:
         self.tick = 0
@@ -37,6 +41,7 @@ class Load:
         self.committed = 0
         self.rolled_back = 0
         self.fenced = 0
+        self.dropped = 0
 
     def __repr__(self) -> str:
         return f"<Load calls={self.calls} bytes={self.bytes} committed={self.committed}>"

@@ -15,7 +15,7 @@ from durum.config import Limits
 from durum.telemetry import Log
 from durum.wire import apologies, frames, messages
 from durum.wire.handshake import Introduction, Peer, Side
-from durum.wire.messages import AnyMessage, Call, Failure, Goodbye, Released, Reply
+from durum.wire.messages import AnyMessage, Call, Failure, Goodbye, Notice, Released, Reply
 from durum.wire.requests import LinkBroken, Request, Requests
 from durum.wire.statistics import ConnectionStatistics
 from durum.wire.stream import Stream
@@ -273,7 +273,7 @@ class Connection(Stream):
 
     def _leave(self) -> None:
         requests = self._requests
-        if len(requests.pending) + len(requests.owed) > 1:
+        if len(requests.pending) + len(requests.owed) > 1 or type(self._out[-1]) is Notice:
             self._holds = self._scheduled = True
             self._loop.call_soon(self._flush_round)
         else:

@@ -202,6 +202,21 @@ class Gossip(Message, tag=12):
     version: int
 
 
+class Notice(Message, tag=13):
+    """Please run a method. Nobody waits: there is no answer, whatever becomes of it.
+
+    Args: as in Call. The last hop of a chain is the caller, whose turn does not wait.
+    """
+
+    grain: GrainId
+    method: str
+    args: bytes
+    timeout_ms: int = 30_000
+    chain: tuple[Hop, ...] = ()
+    hops: int = 0
+    request: str = ""
+
+
 AnyMessage = (
     Call
     | Reply
@@ -215,4 +230,5 @@ AnyMessage = (
     | HandOver
     | Released
     | Gossip
+    | Notice
 )

@@ -68,6 +68,21 @@ async def right(cluster: Cluster) -> None:
     assert_type(await alice.deposit(Decimal(10)), Decimal)
     assert_type(await alice.deposit(amount=Decimal(10), note="rent"), Decimal)
     assert_type(await alice.get_balance(), Decimal)
+class Views(Actor):
+    @durum.one_way
+    async def seen(self, path: str) -> None: ...
+
+    @durum.one_way  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    async def ask(self) -> int:
+        return 1
+
+
+async def send(views: Views) -> None:
+    coroutine: Coroutine[Any, Any, None] = views.seen("/")
+    await coroutine
+    await views.seen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
     assert_type(await alice.close(), None)
     coroutine: Coroutine[Any, Any, Decimal] = alice.deposit(Decimal(10))
     assert_type(await coroutine, Decimal)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from durum import errors
+from durum.client.deadlines import withdraw
 from durum.client.delivery import Origin
 from durum.client.links import Links
 from durum.client.router import Router
@@ -157,7 +158,7 @@ class World:
             entropy=SeededEntropy(1),
             limits=msgspec.structs.replace(Limits(), **limits),
         )
-        self.sweep = asyncio.ensure_future(self.router.sweep())
+        self.sweep = asyncio.ensure_future(self.router.deadlines.sweep())
 
     def link(self, address: Address) -> FakeLink:
         return self.links.open.get(address) or self.links.add(address)
@@ -480,7 +481,7 @@ async def test_router_withdraws_a_call_whose_caller_was_cancelled(world: World) 
         await asyncio.wait([call])
     assert link.cancelled == [call.id for call in link.calls]
     link.closing = True
-    world.router._withdraw(link, 9)
+    withdraw(link, 9)
     assert len(link.cancelled) == 2
 
 
@@ -627,4 +628,4 @@ async def test_router_leaves_no_timers_and_no_marks_behind(world: World) -> None
     link.answers += [Reply(0, OK)] * 50
     for number in range(50):
         await world.call(CallOptions(5.0, "k" if number % 2 else ""))
-    assert world.router._timed == {}
+    assert world.router.deadlines.timed == set()
