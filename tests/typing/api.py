@@ -6,13 +6,23 @@ nothing, so that a mistake which goes unnoticed fails the test.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, assert_type, reveal_type
 
 import durum
-from durum import Actor, Cluster, Timer, field, options, read_only
+from durum import Actor, Cluster, Opaque, Timer, field, options, read_only
+
+
+class Shelf(Actor, pickle=True):
+    last: Opaque[Fraction | None] = None
+
+    async def swap(self, measure: Callable[[str], int], new: Opaque[Fraction]) -> Fraction | None:
+        last, self.last = self.last, new
+        assert_type(self.last, Fraction)
+        return last
 
 
 class Account(Actor, idle_after=timedelta(minutes=5), version=2):
@@ -106,6 +116,9 @@ async def connected() -> None:
 
 async def wrong(cluster: Cluster) -> None:
     alice = cluster.actor(Account, "alice")
+    shelf = cluster.actor(Shelf, "a")
+    assert_type(await shelf.swap(len, Fraction(1)), Fraction | None)
+    await shelf.swap(len, 1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await alice.deposit("10")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await alice.deposit()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     await alice.deposit(Decimal(1), "x")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
