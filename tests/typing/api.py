@@ -68,16 +68,6 @@ class Ticker(Actor):
     async def _tick(self, number: int, text: str) -> None: ...
 
 
-class Savings(Account, kind="savings"):
-    async def interest(self, percent: float) -> None: ...
-
-
-async def right(cluster: Cluster) -> None:
-    alice = cluster.actor(Account, "alice")
-    assert_type(alice, Account)
-    assert_type(await alice.deposit(Decimal(10)), Decimal)
-    assert_type(await alice.deposit(amount=Decimal(10), note="rent"), Decimal)
-    assert_type(await alice.get_balance(), Decimal)
 class Views(Actor):
     @durum.one_way
     async def seen(self, path: str) -> None: ...
@@ -93,6 +83,16 @@ async def send(views: Views) -> None:
     await views.seen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+class Savings(Account, kind="savings"):
+    async def interest(self, percent: float) -> None: ...
+
+
+async def right(cluster: Cluster) -> None:
+    alice = cluster.actor(Account, "alice")
+    assert_type(alice, Account)
+    assert_type(await alice.deposit(Decimal(10)), Decimal)
+    assert_type(await alice.deposit(amount=Decimal(10), note="rent"), Decimal)
+    assert_type(await alice.get_balance(), Decimal)
     assert_type(await alice.close(), None)
     coroutine: Coroutine[Any, Any, Decimal] = alice.deposit(Decimal(10))
     assert_type(await coroutine, Decimal)
