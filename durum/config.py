@@ -66,6 +66,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         silo_bytes: bytes of arguments waiting or running in one silo.
         frame_bytes: one frame on the wire; also the largest argument or result.
         state_bytes: one grain's encoded state.
+        entry_bytes: one entry of a Map or List.
+        turn_entries: entries that one turn changes.
+        turn_entry_bytes: of all of those.
         handshake_s: how long a stranger may take to introduce itself.
         connections: open connections of one silo.
         strangers: connections whose other end has proved nothing yet; beyond it, the oldest gives way.
@@ -88,6 +91,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     silo_bytes: int = 256 * 1024 * 1024
     frame_bytes: int = 4 * 1024 * 1024
     state_bytes: int = 8 * 1024 * 1024
+    entry_bytes: int = 1024 * 1024
+    turn_entries: int = 10_000
+    turn_entry_bytes: int = 16 * 1024 * 1024
     handshake_s: float = 3.0
     connections: int = 10_000
     strangers: int = 512

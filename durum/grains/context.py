@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from durum.grains.entries import EntryStore
 from durum.grains.reference import Caller
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
@@ -33,6 +34,11 @@ class Host(Caller, Protocol):
     @property
     def context(self) -> TurnContext:
         """The call that the running turn serves."""
+        ...
+
+    @property
+    def entries(self) -> EntryStore:
+        """Where the entries of the instance's collections are."""
         ...
 
     async def save(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from durum import errors, ids
+from durum.grains.collection import Collection
 from durum.grains.kind import HOOKS
 from durum.grains.state import FieldSpec
 
@@ -89,7 +90,7 @@ def _objection(name: str, value: object, annotated: Mapping[str, object]) -> str
 
 
 def _unannotated_objection(name: str, value: object) -> str:
-    if isinstance(value, FieldSpec | list | dict | set):
+    if isinstance(value, FieldSpec | Collection | list | dict | set):
         return (
             "all grains would share it. Annotate it to make it a durable field of each, or declare "
             "it ClassVar"

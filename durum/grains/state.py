@@ -13,6 +13,8 @@ from typing import Final, Protocol, TypeVar, cast, overload
 import msgspec
 
 from durum import errors
+from durum.grains.collection import Header, Spec
+from durum.grains.entries import Entries
 from durum.grains.source import compile_function
 from durum.wire import opaque, values
 from durum.wire.opaque import OpaqueCodec
@@ -32,6 +34,7 @@ class Stateful(Protocol):
 
     _durum_key: str
     _durum_extra: dict[str, bytes] | None
+    _durum_entries: Entries | None
 
 
 Migrate = Callable[[Stateful, dict[str, object], int], object]
@@ -79,15 +82,24 @@ class Field:
         name: its name there and in the stored map.
         codec: its type's codec.
         default: what the class body assigns to it.
+        spec: of a collection, of which the state holds only counts; or None.
 
     Raises:
         ConfigError: the default may be shared between grains, or does not fit the type.
     """
 
-    __slots__ = ("codec", "factory", "name", "value")
+    __slots__ = ("codec", "factory", "name", "spec", "value")
 
-    def __init__(self, owner: str, name: str, codec: Codec[object], default: object) -> None:
+    def __init__(
+        self,
+        owner: str,
+        name: str,
+        codec: Codec[object],
+        default: object,
+        spec: Spec | None = None,
+    ) -> None:
         self.name = name
+        self.spec = spec
         self.codec = codec
         self.value: object = None
         self.factory = factory_of(default)
@@ -125,6 +137,15 @@ def _written(field: Field, value: object) -> bytes:
     return (
         field.codec.encode(value) if isinstance(field.codec, OpaqueCodec) else values.encode(value)
     )
+
+
+def _placed(field: Field, index: int, value: str) -> str:
+    """The expression for what stands in the field once a value was read."""
+    return value if field.spec is None else f"_shelve{index}(_i._durum_entries, {value})"
+
+
+def _entries(instance: Stateful) -> Entries:
+    return cast("Entries", instance._durum_entries)  # noqa: SLF001 - there where a field has a spec
 
 
 def factory_of(default: object) -> Callable[[], object] | None:
@@ -221,6 +242,9 @@ class Fields:
             names[f"_check{index}"] = each.codec.check
             if isinstance(each.codec, OpaqueCodec):
                 names[f"_open{index}"], names[f"_seal{index}"] = each.codec.convert, each.codec.seal
+            if each.spec is not None:
+                names[f"_header{index}"] = each.spec.header
+                names[f"_shelve{index}"] = each.spec.restore
             for which, cls in enumerate(each.codec.classes):
                 names[f"_class{index}_{which}"] = cls
         return names
@@ -230,6 +254,9 @@ class Fields:
         loads, checks, fits, exact = "", "", ["_i._durum_extra is None"], True
         for index, (name, each) in enumerate(self._fields.items()):
             loads += f"        _f{index} = _i.{name}\n"
+            if each.spec is not None:
+                loads += f"        _f{index} = _header{index}(_i._durum_entries, _f{index})\n"
+                continue
             if isinstance(each.codec, OpaqueCodec):
                 checks += f"            _f{index} = _seal{index}(_f{index})\n"
                 continue
@@ -258,14 +285,15 @@ class Fields:
             if isinstance(each.codec, OpaqueCodec)
         )
         for index, (name, each) in enumerate(self._fields.items()):
-            is_opaque = isinstance(each.codec, OpaqueCodec)
-            moves += f"    _i.{name} = " + (f"_f{index}\n" if is_opaque else f"_s.{name}\n")
+            found = f"_f{index}" if isinstance(each.codec, OpaqueCodec) else f"_s.{name}"
+            moves += f"    _i.{name} = {_placed(each, index, found)}\n"
         return f"def read(_i, _blob):\n    _s = _decode(_blob)\n{moves}    _i._durum_extra = None\n"
 
     def _reset_text(self) -> str:
         moves = "".join(
             f"    _i.{name} = "
-            + (f"_default{index}\n" if not each.factory else f"_make{index}()\n")
+            + _placed(each, index, f"_make{index}()" if each.factory else f"_default{index}")
+            + "\n"
             for index, (name, each) in enumerate(self._fields.items())
         )
         return f"def reset(_i):\n{moves}    _i._durum_extra = None\n"
@@ -274,7 +302,10 @@ class Fields:
         parts = {VERSION: values.encode(self.version)}
         for name, each in self._fields.items():
             try:
-                parts[name] = each.codec.verify(getattr(instance, name))
+                value = getattr(instance, name)
+                if each.spec is not None:
+                    value = each.spec.header(_entries(instance), value)
+                parts[name] = each.codec.verify(value)
             except AttributeError as exc:
                 raise TypeError(
                     f"{self.owner}.{name} was deleted; assign a value instead."
@@ -307,7 +338,10 @@ class Fields:
             found, extra = self._found(instance, parts)
         missing = [each for name, each in self._fields.items() if name not in found]
         found.update({each.name: each.default() for each in missing})
-        for name, value in found.items():
+        for name, each in self._fields.items():
+            value = found[name]
+            if each.spec is not None:
+                value = each.spec.restore(_entries(instance), cast("Header", value))
             setattr(instance, name, value)
         instance._durum_extra = extra or None  # noqa: SLF001
 
@@ -326,6 +360,8 @@ class Fields:
     def _migrated(
         self, instance: Stateful, parts: dict[str, bytes], version: int, migrate: Migrate
     ) -> tuple[dict[str, object], dict[str, bytes]]:
+        # What a collection's counts say only it may change.
+        counts = {n: parts.pop(n) for n, each in self._fields.items() if each.spec and n in parts}
         old = {name: opaque.decode_stored(part) for name, part in parts.items()}
         new = migrate(instance, old, version)
         if not isinstance(new, dict):
@@ -333,7 +369,7 @@ class Fields:
                 f"{self.owner}.migrate_state returned {new!r} from version {version}; return a "
                 "dict of the fields. The stored state is untouched."
             )
-        found: dict[str, object] = {}
+        found, _ = self._found(instance, counts)
         for name, each in self._fields.items():
             if name in new:
                 try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,18 +18,18 @@ from durum import errors
 from durum.config import Limits
 from durum.errors import DidRun
 from durum.grains.actor import Actor
+from durum.grains.entries import Entries
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token
 from durum.silo import refusals
 from durum.silo.replies import Change, RememberedReplies
+from durum.silo.sending import Sending, Then
 from durum.silo.services import Services
+from durum.store.parts import Part
 from durum.store.protocol import Commit, Committed
 
-_FIRST_PAUSE_S: Final = 0.02
-_LAST_PAUSE_S: Final = 0.5
-
-Then = Callable[[errors.CallError | None], None]
-"""Called once with how a commit ended: None, or the error for whoever waits."""
+FIRST_PAUSE_S: Final = 0.02
+LAST_PAUSE_S: Final = 0.5
 
 
 class Unstorable(Exception):
@@ -44,24 +44,6 @@ class Unstorable(Exception):
         self.reason = reason
 
 
-class _Sending:
-    """One commit, in line or on its way."""
-
-    __slots__ = ("attempts", "change", "commit", "deadline", "sent_at", "state", "then", "unknown")
-
-    def __init__(
-        self, state: bytes | None, change: Change | None, deadline: float, then: Then
-    ) -> None:
-        self.state = state
-        self.change = change
-        self.deadline = deadline
-        self.then = then
-        self.commit: Commit
-        self.attempts = 0
-        self.sent_at = 0.0
-        self.unknown = False  # an attempt's answer was lost: it may have been applied
-
-
 class Durable:
     """What is durable of one grain, as one activation sees it.
 
@@ -74,7 +56,6 @@ class Durable:
     """
 
     __slots__ = (
-        "_grain",
         "_kind",
         "_newest",
         "_partition",
@@ -84,6 +65,7 @@ class Durable:
         "_token",
         "committed",
         "doubtful",
+        "grain",
         "instance",
         "lost",
         "replies",
@@ -93,13 +75,13 @@ class Durable:
     def __init__(
         self, grain: GrainId, kind: GrainKind, partition: int, token: Token, services: Services
     ) -> None:
-        self._grain = grain
+        self.grain = grain
         self._kind = kind
         self._partition = partition
         self._token = token
         self._services = services
-        self._sending: _Sending | None = None
-        self._queue: deque[_Sending] = deque()
+        self._sending: Sending | None = None
+        self._queue: deque[Sending] = deque()
         self._newest: bytes = b""  # what is committed once all commits under way have succeeded
         self.instance: Actor
         self.committed: bytes = b""
@@ -123,7 +105,7 @@ class Durable:
         services = self._services
         began = services.clock.boottime()
         record = await services.store.load(
-            self._partition, self._token, self._grain, raise_version=raise_version
+            self._partition, self._token, self.grain, raise_version=raise_version
         )
         services.meters.loads.add(services.clock.boottime() - began)
         if self.version is not None:
@@ -137,9 +119,9 @@ class Durable:
         """Read the remembered replies, and the version where no load has. Raises as `load` does."""
         if self.version is None:
             await self.load(raise_version=False)
-        stored = await self._services.store.replies(self._partition, self._token, self._grain)
+        stored = await self._services.store.replies(self._partition, self._token, self.grain)
         if self.replies is None:  # two turns of a reentrant kind may have asked
-            self.replies = RememberedReplies(self._grain, stored, self._reply_limits())
+            self.replies = RememberedReplies(self.grain, stored, self._reply_limits())
 
     def _reply_limits(self) -> Limits:
         limits, options = self._services.config.limits, self._kind.options
@@ -158,10 +140,46 @@ class Durable:
         """Whether a commit may still land whose outcome is not known now."""
         return self.doubtful or self._sending is not None
 
+    def load_parts(
+        self, names: Sequence[bytes], *, contents: bool
+    ) -> asyncio.Future[Mapping[bytes, bytes]]:
+        """Read parts of the record by name. Raises as `load` does."""
+        return self._services.store.load_parts(
+            self._partition, self._token, self.grain, names, contents=contents
+        )
+
+    def scan_parts(self, prefix: bytes, after: bytes, limit: int) -> asyncio.Future[Sequence[Part]]:
+        """Read a page of parts. Raises as `load` does."""
+        return self._services.store.scan_parts(
+            self._partition, self._token, self.grain, prefix, after, limit
+        )
+
+    @property
+    def entries(self) -> Entries | None:
+        """The entries of the instance's collections, where its kind has any."""
+        return self.instance._durum_entries  # noqa: SLF001 - ours
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether the store has to be asked before the fields can be written; see Entries.resolve."""
+        entries = self.entries
+        return entries is not None and entries.unresolved
+
+    async def resolve(self) -> None:
+        """Ask the store where that is needed.
+
+        Raises:
+            CommitFailed: it does not answer, or the grain is not ours any more.
+        """
+        while self.unresolved and self.entries is not None:
+            await self.entries.resolve()
+
     def changed(self) -> bool:
         """Whether durable fields differ from what was committed last."""
         if not self._kind.durable:
             return False
+        if self.entries is not None and self.entries.changed:
+            return True
         try:
             return self._kind.encode_state(self.instance) != self.committed
         except Exception:  # noqa: BLE001 - the author's values; whatever cannot be stored was not
@@ -170,14 +188,24 @@ class Durable:
     def roll_back(self) -> None:
         """Set durable fields to what was committed last, or is on its way."""
         if self._kind.durable:
+            if self.entries is not None:
+                self.entries.roll_back()
             self._kind.restore(self.instance, self._newest)
+
+    def _take_back(self) -> None:
+        """Set durable fields to what is committed: what was on its way is not, or nobody knows."""
+        if self.entries is not None:
+            self.entries.forget()
+        self._newest = self.committed
+        self.roll_back()
 
     def commit(
         self, *, change: Change | None, with_state: bool, deadline: float, then: Then
     ) -> None:
         """Commit the instance's fields as they are, and a remembered reply, in one step.
 
-        If it fails, the fields are back at what was committed last before `then` is called.
+        Nothing may be unresolved. If it fails, the fields are back at what was committed last before
+        `then` is called.
 
         Args:
             change: the remembered reply, or None.
@@ -189,8 +217,12 @@ class Durable:
         Raises:
             Unstorable: the fields cannot be stored; they are as they were, and `then` is not called.
         """
+        entries = self.entries if with_state else None
+        purge = () if entries is None else entries.sweep()
         state = self._encoded() if with_state and self._kind.durable else None
-        sending = _Sending(state, change, deadline, then)
+        sending = Sending(state, change, deadline, then)
+        if entries is not None:
+            sending.parts, sending.purge = entries.take(), purge
         if self._sending is not None or self._queue:
             self._queue.append(sending)
         else:
@@ -208,7 +240,7 @@ class Durable:
         if len(state) > limit:
             raise Unstorable(
                 errors.CommitFailed(
-                    f"{self._grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
+                    f"{self.grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
                     " was rolled back. Keep less in one grain, or raise state_bytes.",
                     DidRun.ROLLED_BACK,
                 )
@@ -216,27 +248,28 @@ class Durable:
         self._newest = state
         return state
 
-    def _begin(self, sending: _Sending) -> None:
+    def _begin(self, sending: Sending) -> None:
         if self.lost:
-            self._newest = self.committed
-            self.roll_back()
+            self._take_back()
             return sending.then(self._gone())
-        if sending.state is None and sending.change is None:
+        if sending.state is None and sending.change is None and sending.parts is None:
             # No commit will tell whether the grain is still ours, so the lease has to.
             held = self._services.lease.held(self._services.clock.boottime())
-            return sending.then(None if held else refusals.lapsed_meanwhile(self._grain))
+            return sending.then(None if held else refusals.lapsed_meanwhile(self.grain))
         if self.version is None:
-            raise errors.DurumBug(f"{self._grain}: a commit before its first load")
+            raise errors.DurumBug(f"{self.grain}: a commit before its first load")
         change = sending.change
         sending.commit = Commit(
             partition=self._partition,
             token=self._token,
-            grain=self._grain,
+            grain=self.grain,
             id=self._services.next_commit_id(),
             version=self.version,
             state=sending.state,
             replies=None if change is None else change.replies,
             forget=() if change is None else change.forget,
+            parts=sending.parts,
+            purge=sending.purge,
         )
         self._sending = sending
         self._send()
@@ -244,7 +277,7 @@ class Durable:
 
     def _gone(self) -> errors.CommitFailed:
         return errors.CommitFailed(
-            f"{self._grain}: the method ran, and its silo had lost the grain meanwhile; nothing was"
+            f"{self.grain}: the method ran, and its silo had lost the grain meanwhile; nothing was"
             " kept. It can be repeated if what it called may be.",
             DidRun.ROLLED_BACK,
         )
@@ -261,7 +294,7 @@ class Durable:
     def _settled(self, future: asyncio.Future[Committed]) -> None:
         sending = self._sending
         if sending is None:
-            raise errors.DurumBug(f"{self._grain}: an answer to no commit")
+            raise errors.DurumBug(f"{self.grain}: an answer to no commit")
         error: BaseException | None
         if future.cancelled():
             error = errors.StoreUnavailable("the store was closed meanwhile", None)
@@ -274,10 +307,12 @@ class Durable:
         else:
             self._refused(sending, error)
 
-    def _succeeded(self, sending: _Sending, committed: Committed) -> None:
+    def _succeeded(self, sending: Sending, committed: Committed) -> None:
         self.version = committed.version
         if sending.state is not None:
             self.committed = sending.state
+        if sending.parts is not None and self.entries is not None:
+            self.entries.landed()
         if sending.change is not None and self.replies is not None:
             self.replies.applied(sending.change)
         services = self._services
@@ -286,11 +321,11 @@ class Durable:
         services.committed(self._partition, committed.commits)
         self._finish(sending, None)
 
-    def _unanswered(self, sending: _Sending, error: errors.StoreUnavailable) -> None:
+    def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
         """Send the very same commit again: the store knows one that it has applied by its id."""
         sending.unknown = sending.unknown or error.applied is None
         if self._services.clock.boottime() < sending.deadline:
-            pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(sending.attempts, 6))
+            pause_s = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(sending.attempts, 6))
             asyncio.get_running_loop().call_later(pause_s, self._send, context=self._services.base)
             return
         if sending.unknown:
@@ -305,13 +340,13 @@ class Durable:
         self._finish(
             sending,
             errors.CommitFailed(
-                f"{self._grain}: the method ran, and the store did not take its commit ({error});"
+                f"{self.grain}: the method ran, and the store did not take its commit ({error});"
                 f" {what}.",
                 ran,
             ),
         )
 
-    def _refused(self, sending: _Sending, error: BaseException) -> None:
+    def _refused(self, sending: Sending, error: BaseException) -> None:
         self.lost = True
         self._services.load.fenced += 1
         if isinstance(error, errors.DataLoss):
@@ -321,13 +356,13 @@ class Durable:
         self._finish(
             sending,
             errors.CommitFailed(
-                f"{self._grain}: the method ran, and the store refused its commit ({error});"
+                f"{self.grain}: the method ran, and the store refused its commit ({error});"
                 f" {'its outcome is unknown' if sending.unknown else 'nothing was kept'}.",
                 ran,
             ),
         )
 
-    def _finish(self, sending: _Sending, error: errors.CommitFailed | None) -> None:
+    def _finish(self, sending: Sending, error: errors.CommitFailed | None) -> None:
         self._sending = None
         if error is None:
             sending.then(None)
@@ -335,17 +370,16 @@ class Durable:
                 self._begin(self._queue.popleft())
             return
         behind, self._queue = self._queue, deque()
-        self._newest = self.committed
-        self.roll_back()
+        self._take_back()
         sending.then(error)
         for each in behind:
             each.then(
                 errors.CommitFailed(
-                    f"{self._grain}: a commit before this one failed, and its fields were taken back"
+                    f"{self.grain}: a commit before this one failed, and its fields were taken back"
                     f" ({error})",
                     error.did_run,
                 )
             )
 
     def __repr__(self) -> str:
-        return f"<Durable {self._grain} version={self.version} sending={self._sending is not None}>"
+        return f"<Durable {self.grain} version={self.version} sending={self._sending is not None}>"

@@ -8,6 +8,7 @@ from durum import errors
 from durum.client.delivery import Origin
 from durum.errors import DidRun
 from durum.grains.context import TurnContext
+from durum.grains.entries import EntryStore
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
 from durum.grains.timers import Timer, TimerSpec
@@ -57,6 +58,11 @@ class ActivationHost:
             caller=turn.chain[-1].grain if turn.chain else None,
             key=turn.key,
         )
+
+    @property
+    def entries(self) -> EntryStore:
+        """Where the entries of the instance's collections are."""
+        return self._performer.entries()
 
     async def call(
         self, target: Target, method: Method, args: bytes, options: CallOptions

@@ -142,6 +142,7 @@ class Meters:
         self._timers: dict[tuple[str, str], Meter] = {}
         self.alive: dict[str, Alive] = {}
         self.loads = Durations()
+        self.reads = Durations()  # of entries of collections
         self.commits = Durations()
 
     def serve(self, kind: GrainKind) -> Mapping[str, tuple[Method, Meter]]:

@@ -20,6 +20,7 @@ from durum.silo.durable import Durable
 from durum.silo.mailbox import Mailbox
 from durum.silo.services import Services
 from durum.silo.settlement import Settlement
+from durum.silo.stored import StoredEntries
 from durum.silo.turn import CURRENT, Turn
 from durum.wire.messages import Failure, Reply
 
@@ -109,6 +110,10 @@ class Performer:
     def reentrant(self) -> bool:
         """Whether turns interleave freely."""
         return self._kind.options.reentrant
+
+    def entries(self) -> StoredEntries:
+        """Where the entries of the instance's collections are."""
+        return StoredEntries(self._durable, self._services, self._lost)
 
     def admit(self, turn: Turn, now: float) -> None:
         """Take in a new turn; it is answered once in any case."""

@@ -20,7 +20,8 @@ from durum.silo import refusals, replies
 from durum.silo.durable import Durable, Unstorable
 from durum.silo.mailbox import Mailbox
 from durum.silo.services import Services
-from durum.silo.turn import Turn
+from durum.silo.stored import Unread
+from durum.silo.turn import CURRENT, Turn
 from durum.wire.messages import Failure, Reply
 
 _FRAME_ROOM: Final = 1024  # what a frame needs besides a result
@@ -129,6 +130,9 @@ class Settlement:
         """What a method changed has been taken back: say how it ended."""
         if isinstance(exc, asyncio.CancelledError):
             return self.refuse(turn, self._cancelled(turn))
+        if isinstance(exc, Unread):
+            text = f"{exc}; {_KEPT[turn.kept]}. It can be repeated if what it did may be."
+            return self.refuse(turn, errors.CommitFailed(text, turn.kept))
         outcome = failure.encode(exc, turn.call.id, turn.kept)
         if turn.key:
             return self.settle(turn, outcome, with_state=False)
@@ -139,6 +143,8 @@ class Settlement:
         """Commit a turn's effects, then answer and end it."""
         if self._kind.options.reentrant and not turn.key:
             with_state = False  # such kinds commit by save() only
+        if with_state and self._durable.unresolved:
+            return self._resolve(turn, outcome)
         try:
             self._durable.commit(
                 change=self._change(turn, outcome) if turn.key else None,
@@ -148,6 +154,22 @@ class Settlement:
             )
         except Unstorable as exc:
             self.raised(turn, exc.reason)
+
+    def _resolve(self, turn: Turn, outcome: Reply | Failure) -> None:
+        """Look up what the turn has changed without a look at it, then commit."""
+        context = self._services.base.copy()
+        context.run(CURRENT.set, turn)  # its deadline holds
+        self._services.tasks.start(
+            self._settle_resolved(turn, outcome), f"count entries of {self._grain}", context
+        )
+
+    async def _settle_resolved(self, turn: Turn, outcome: Reply | Failure) -> None:
+        try:
+            await self._durable.resolve()
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the turn fails by it
+            self.raised(turn, exc)
+        else:
+            self.settle(turn, outcome, with_state=True)
 
     def _settled(
         self, turn: Turn, outcome: Reply | Failure, error: errors.CallError | None
@@ -245,6 +267,7 @@ class Settlement:
                 " one's work. Await the call that leads there before you save.",
                 turn.kept,
             )
+        await self._durable.resolve()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = self._change(turn, None) if turn is not None and turn.key else None
         if turn is not None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import sys
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from durum import errors
+from durum.config import Limits
 from durum.grains.actor import Actor
+from durum.grains.collection import Collection
 from durum.grains.context import TurnContext
 from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
 from durum.grains.timers import Timer, TimerSpec
+from durum.store.parts import Part
 
 A = TypeVar("A", bound=Actor)
 
@@ -30,7 +34,8 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
     Args:
         cls: the actor's class.
         key: what `self.key` shall be.
-        fields: values of durable fields that shall not have their defaults.
+        fields: values of durable fields that shall not have their defaults; a dict for a Map, a list for a
+            List.
 
     Raises:
         TypeError: the class has no such field.
@@ -44,14 +49,41 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
         )
     instance = cast("A", kind.create(key, _Nowhere()))  # the kind makes instances of its own class
     for name, value in fields.items():
-        setattr(instance, name, value)
+        there = getattr(instance, name)
+        if isinstance(there, Collection):
+            there._fill(value)  # noqa: SLF001 - ours
+        else:
+            setattr(instance, name, value)
     return instance
+
+
+class _NoEntries:
+    """Where the entries of an actor without a silo are: nowhere but in the actor."""
+
+    limits = Limits(turn_entries=sys.maxsize, turn_entry_bytes=sys.maxsize)
+
+    async def load(
+        self,
+        names: Sequence[bytes],  # noqa: ARG002 - the EntryStore's signature
+        *,
+        contents: bool = True,  # noqa: ARG002
+    ) -> Mapping[bytes, bytes]:
+        return {}
+
+    async def scan(
+        self,
+        prefix: bytes,  # noqa: ARG002
+        after: bytes,  # noqa: ARG002
+        limit: int,  # noqa: ARG002
+    ) -> Sequence[Part]:
+        return ()
 
 
 class _Nowhere:
     """The host of an actor that has none."""
 
     context = TurnContext()
+    entries = _NoEntries()
 
     def call(
         self,
