@@ -18,6 +18,7 @@ from tests.support.grains import Counter, Slow
 from tests.support.load import load
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("fleet", ["sqlite", "valkey"], indirect=True)
 async def test_rolling_restart_of_three_fails_no_call(fleet: Fleet) -> None:
     """How every release is rolled out. These calls have no keys: none is resent unless it did not run."""

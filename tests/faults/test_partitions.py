@@ -23,7 +23,7 @@ from tests.support.namespaces import GATE, STORE, Town
 from tests.support.servers import Server, binary_of
 from tests.support.stores import ALWAYS
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 SECRET = "a-secret-for-machines-apart"
 PASSWORD = "a-password-for-the-store"

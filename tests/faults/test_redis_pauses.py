@@ -15,7 +15,7 @@ from tests.support.grains import Counter
 from tests.support.load import load
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 async def test_restarts_of_a_store_that_syncs_lose_nothing(own: Fleet, server: Server) -> None:

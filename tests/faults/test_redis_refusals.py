@@ -13,7 +13,7 @@ from tests.support.grains import Counter
 from tests.support.load import load
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 async def test_store_emptied_while_running_is_an_outage(own: Fleet, server: Server) -> None:

@@ -17,7 +17,7 @@ from tests.support.fleet import Fleet
 from tests.support.grains import Counter
 from tests.support.load import load
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 def files(fleet: Fleet) -> list[Path]:

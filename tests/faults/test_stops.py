@@ -19,7 +19,7 @@ from tests.support.fleet import Fleet, appears, keys_at, raw_link, until
 from tests.support.grains import Counter
 from tests.support.load import load, read
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 ADD_ONE = b"\x91\x01"
 NOTHING = b"\x90"

@@ -62,7 +62,8 @@ class Load:
     async def _one(self, key: str, client: str, *, read: bool) -> None:
         counter = self.counter(key)
         if read:
-            call, name = self._noting(counter.get()), "read"
+            name = "read"
+            call = read(counter) if self.keyed else self._noting(counter.get())
         else:
             name = "add"
             call = self._repeated(counter) if self.keyed else self._noting(counter.add(1))
