@@ -15,7 +15,6 @@ __version__ = "0.1.0"
 # command line's --help, and whoever only wants an error class, would pay for the whole house.
 if TYPE_CHECKING:
     from durum import sync as sync
-    from durum import testing as testing
     from durum.client.client import Cluster, connect
     from durum.config import Lease, Limits, Probing, SiloConfig, Tls
     from durum.errors import (
@@ -48,6 +47,9 @@ if TYPE_CHECKING:
         Superseded,
     )
     from durum.grains.actor import Actor, one_way, read_only
+    from durum.grains.lists import List
+    from durum.grains.maps import Map
+    from durum.grains.placement import StatelessWorker
     from durum.grains.reference import options
     from durum.grains.state import field
     from durum.grains.timers import Timer
@@ -72,6 +74,8 @@ __all__ = [
     "IncompatibleSilo",
     "Lease",
     "Limits",
+    "List",
+    "Map",
     "NoSilo",
     "NoSuchKind",
     "NoSuchMethod",
@@ -87,6 +91,7 @@ __all__ = [
     "Silo",
     "SiloConfig",
     "SiloLost",
+    "StatelessWorker",
     "StoreError",
     "StoreUnavailable",
     "Superseded",
@@ -104,10 +109,13 @@ _ELSEWHERE: Final = {
     "Cluster": "durum.client.client",
     "Lease": "durum.config",
     "Limits": "durum.config",
+    "List": "durum.grains.lists",
+    "Map": "durum.grains.maps",
     "Opaque": "durum.wire.opaque",
     "Probing": "durum.config",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
+    "StatelessWorker": "durum.grains.placement",
     "Timer": "durum.grains.timers",
     "Tls": "durum.config",
     "connect": "durum.client.client",

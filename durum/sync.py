@@ -1,5 +1,5 @@
-"""A cluster for code without async: scripts, notebooks, threads. Owns how such code calls and waits; what a call
-is, the asynchronous client knows.
+"""A cluster for code without async: scripts, notebooks, threads. Owns how such code calls and waits; what a
+call is, the asynchronous client knows.
 
     with durum.sync.connect("127.0.0.1:7600") as cluster:
         alice = cluster.actor(Account, "alice")

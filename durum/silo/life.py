@@ -93,7 +93,11 @@ class Life:
         """
         settings = self._settings
         await self._listen()
-        self.id = await identify(self._store, self._genesis.mark, self.address, settings.config)
+        try:
+            self.id = await identify(self._store, self._genesis.mark, self.address, settings.config)
+        except BaseException:
+            await self._server.close()  # else the next life would find its address taken
+            raise
         await self._tasks.open()
         try:
             await self._assemble()

@@ -263,14 +263,18 @@ class Silo:
                 raise
             else:
                 return
-            life = await self._begin_anew()
+            anew = await self._begin_anew()
+            if anew is None:
+                return
+            life = anew
 
     def _new_life(self) -> Life:
         settings = replace(self._settings, web=self.web)
         return Life(settings, self._platform, self._opened(), self._genesis, self.statistics)
 
-    async def _begin_anew(self) -> Life:
-        while True:
+    async def _begin_anew(self) -> Life | None:
+        """Join again, however long that takes. None where it is asked to stop meanwhile."""
+        while not self._asked.is_set():
             life = self._new_life()
             try:
                 await life.start()
@@ -280,6 +284,7 @@ class Silo:
             else:
                 self._life = life
                 return life
+        return None
 
     async def _serve(self, life: Life) -> None:
         """Serve until asked to stop, then leave."""

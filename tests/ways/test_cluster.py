@@ -164,6 +164,23 @@ def test_a_silo_that_is_cut_off_stays_away_until_it_is_reached(seed: int) -> Non
     simulate(main(), seed)
 
 
+def test_a_silo_that_cannot_join_again_can_be_stopped() -> None:
+    """SIGTERM has to end a silo whatever it is busy with; one that tries to join may try for ever."""
+
+    async def main() -> None:
+        async with TestCluster([Account]) as cluster:
+            cluster.partition([0], [1, 2])
+            await cluster.skip(seconds=30)
+            assert {row.address for row in cluster.silo(1).life.view.active} == {
+                "silo-1:7600",
+                "silo-2:7600",
+            }
+            async with asyncio.timeout(10):
+                await cluster.stop(0)
+
+    simulate(main(), 1)
+
+
 def test_virtual_time_passes_without_waiting() -> None:
     """Nobody tests what happens after three days by waiting for three days."""
 
