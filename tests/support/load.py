@@ -55,13 +55,13 @@ class Load:
                 return
             key = self.keys[number * 5 % len(self.keys)]
             with contextlib.suppress(errors.CallError):
-                await self._one(key, f"caller {caller}", read=number % 4 == 3)
+                await self._one(key, f"caller {caller}", reads=number % 4 == 3)
                 self.answered += 1
             await asyncio.sleep(PAUSE_S)
 
-    async def _one(self, key: str, client: str, *, read: bool) -> None:
+    async def _one(self, key: str, client: str, *, reads: bool) -> None:
         counter = self.counter(key)
-        if read:
+        if reads:
             name = "read"
             call = read(counter) if self.keyed else self._noting(counter.get())
         else:
