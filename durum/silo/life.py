@@ -95,11 +95,7 @@ class Life:
         await self._listen()
         try:
             self.id = await identify(self._store, self._genesis.mark, self.address, settings.config)
-        except BaseException:
-            await self._server.close()  # else the next life would find its address taken
-            raise
-        await self._tasks.open()
-        try:
+            await self._tasks.open()
             await self._assemble()
         except BaseException:
             await self.close()
