@@ -12,7 +12,8 @@ import msgspec
 from durum import errors
 from durum.errors import DidRun
 from durum.ids import GrainId
-from durum.wire.messages import Call, Hop, Notice
+from durum.wire.connection import LinkBroken
+from durum.wire.messages import AnyMessage, Call, Failure, Hop, Moved, Notice
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +30,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     deadline: float = math.inf
 
 
+_AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
 _OUTSIDE: Final = Origin(())
 NO_TURN: Final = -1
 """Stands for a turn that does not wait for the call whose chain it is in."""
@@ -58,6 +60,7 @@ class Delivery:
         ran: what is known of it.
         last: why the last attempt failed.
         pickled: it may travel over trusted links only.
+        near: the kind, where any silo that hosts it will do; or "".
     """
 
     grain: GrainId
@@ -73,6 +76,7 @@ class Delivery:
     ran: DidRun = DidRun.NO
     last: str = ""
     pickled: bool = False
+    near: str = ""
 
     @classmethod
     def of(cls, call: Call, now: float) -> Self:
@@ -159,6 +163,35 @@ class Delivery:
             self.hops,
             origin.request,
         )
+
+    def judge(self, outcome: AnyMessage | Exception) -> Failure | None:
+        """Note what an attempt that gave no value has shown. The failure, where that is the end.
+
+        Raises:
+            SiloLost: the connection broke, and the call may not be sent again.
+        """
+        match outcome:
+            case Moved():
+                self.hops += 1
+                self.last = f"it was sent on to {outcome.owner or 'nobody'}"
+            case LinkBroken():
+                lost = self.broke(sent=outcome.sent)
+                if lost is not None:
+                    raise lost from outcome
+            case TimeoutError():
+                self.ran = DidRun.MAYBE
+                self.deadline = 0.0
+            case Failure(error=error, did_run=DidRun.NO) if error in _AGAIN:
+                self.last = outcome.text
+                self.attempts += 1
+            case Failure(error="CommitFailed", did_run=ran) if self.key and ran is not DidRun.YES:
+                self.last, self.ran = outcome.text, ran
+                self.attempts += 1
+            case Failure():
+                return outcome
+            case _:
+                raise errors.DurumBug(f"{self.grain}: answered by {outcome!r}")
+        return None
 
     def broke(self, *, sent: bool) -> errors.SiloLost | None:
         """Note that a connection broke. The error to end in, or None where it may be sent again."""

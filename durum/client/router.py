@@ -17,6 +17,7 @@ from durum import errors
 from durum.client.deadlines import Deadlines, expire, withdraw
 from durum.client.delivery import Delivery, Origin
 from durum.client.links import Links
+from durum.client.nearest import Nearest
 from durum.client.routes import Link, Routes
 from durum.clock import Clock
 from durum.config import Limits
@@ -38,7 +39,6 @@ from durum.wire.messages import (
 )
 
 _log = Log("durum.router")
-_AGAIN: Final = frozenset({"NotServing", "ShuttingDown"})
 _SWEEP_S: Final = 0.1
 _IDLE_FRACTION: Final = 0.03
 """Of the usual deadline: so late may a call be that was sent while nothing else was under way."""
@@ -76,6 +76,7 @@ class Router:
         self._limits = limits
         self._through = through
         self._timeout_ms = int(limits.call_timeout_s * 1000)
+        self._nearest = Nearest(links, routes, entropy)
         self.deadlines = Deadlines(links, clock, limits.call_timeout_s)
         self._closed = False
 
@@ -161,6 +162,7 @@ class Router:
             args=args,
             key=options.idempotency_key,
             pickled=method.opaque,
+            near=target.kind.name if target.kind.stateless else "",
             origin=origin,
             timeout_s=timeout_s,
             deadline=now + timeout_s,
@@ -232,7 +234,9 @@ class Router:
             if outcome is not None:
                 if type(outcome) is Reply:
                     return outcome
-                end = self._judge(delivery, outcome)
+                if isinstance(outcome, Moved):
+                    self._routes.redirect(self._partition(delivery), outcome)
+                end = delivery.judge(outcome)
                 if end is not None:
                     return end
                 await self._pause(delivery)
@@ -271,42 +275,20 @@ class Router:
             timer.cancel()
             self.deadlines.timed.discard(mark)
 
-    def _judge(self, delivery: Delivery, outcome: AnyMessage | Exception) -> Failure | None:
-        """Note what an attempt has shown. The failure, where that is the end."""
-        match outcome:
-            case Moved():
-                self._routes.redirect(self._partition(delivery), outcome)
-                delivery.hops += 1
-                delivery.last = f"it was sent on to {outcome.owner or 'nobody'}"
-            case LinkBroken():
-                lost = delivery.broke(sent=outcome.sent)
-                if lost is not None:
-                    raise lost from outcome
-            case TimeoutError():
-                delivery.ran = DidRun.MAYBE
-                delivery.deadline = 0.0
-            case Failure(error=error, did_run=DidRun.NO) if error in _AGAIN:
-                delivery.last = outcome.text
-                delivery.attempts += 1
-            case Failure(error="CommitFailed", did_run=ran) if (
-                delivery.key and ran is not DidRun.YES
-            ):
-                delivery.last, delivery.ran = outcome.text, ran
-                delivery.attempts += 1
-            case Failure():
-                return outcome
-            case _:
-                raise errors.DurumBug(f"{delivery.grain}: answered by {outcome!r}")
-        return None
-
     async def _route(self, delivery: Delivery, left_s: float) -> Link | None:
         """The connection to the grain's owner, or None: look again."""
+        if delivery.near:
+            return await self._near_link(delivery, left_s)
         partition = self._partition(delivery)
         link = self._routes.by_partition[partition]
         if link is not None and not link.closing:
             return link
         if self._through:
             return await self._any_link(delivery, partition)
+        return await self._owners_link(delivery, partition, left_s)
+
+    async def _owners_link(self, delivery: Delivery, partition: int, left_s: float) -> Link | None:
+        """The connection to a partition's owner, dialed if need be."""
         address = self._routes.owner(partition)
         if address is None:
             delivery.last = (
@@ -324,29 +306,38 @@ class Router:
             async with asyncio.timeout(left_s):
                 connection = await self._links.get(address)
         except (OSError, errors.ClusterError) as exc:
-            delivery.last = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
-            delivery.attempts += 1
             self._routes.redirect(partition, Moved(0, address, -1))
-            await self._pause(delivery)
+            why = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
+            await self._no_link(delivery, why)
             return None
         if self._partition(delivery) == partition and self._routes.owner(partition) == address:
             self._routes.use(partition, connection)
         return connection
 
     async def _any_link(self, delivery: Delivery, partition: int) -> Link | None:
-        """A connection to any silo, best the owner's; that one brings the call on its way."""
-        links = [link for link in self._links.open.values() if not link.closing]
-        if not links:
-            delivery.last = "no silo can be reached"
-            delivery.attempts += 1
-            await self._pause(delivery)
-            return None
-        owner = self._routes.owner(partition)
-        # The same one each time, so that one caller's calls of one grain keep their order.
-        usual = links[partition % len(links)]
-        link = next((link for link in links if link.peer.address == owner), usual)
-        self._routes.use(partition, link)
+        """A connection to any silo, which brings the call on its way."""
+        link = self._nearest.gateway(partition)
+        if link is None:
+            await self._no_link(delivery, "no silo can be reached")
+        else:
+            self._routes.use(partition, link)
         return link
+
+    async def _near_link(self, delivery: Delivery, left_s: float) -> Link | None:
+        """A connection to any silo that hosts the kind."""
+        try:
+            link = await self._nearest.host(delivery.near, through=self._through, left_s=left_s)
+        except (OSError, errors.ClusterError) as exc:
+            await self._no_link(delivery, str(exc) or type(exc).__name__)
+            return None
+        if link is None:
+            await self._no_link(delivery, "no silo that hosts the kind can be reached")
+        return link
+
+    async def _no_link(self, delivery: Delivery, why: str) -> None:
+        delivery.last = why
+        delivery.attempts += 1
+        await self._pause(delivery)
 
     def _partition(self, delivery: Delivery) -> int:
         return delivery.hash % len(self._routes.by_partition)

@@ -71,6 +71,11 @@ class Routes:
         """Whether any active silo hosts the kind."""
         return any(kind in kinds for kinds in self._table.kinds)
 
+    def hosting(self, kind: str) -> Sequence[Address]:
+        """Addresses of the active silos that host a kind."""
+        table = self._table
+        return [at for at, kinds in zip(table.silos, table.kinds, strict=False) if kind in kinds]
+
     def learn(self, table: Table, links: Mapping[Address, Link]) -> bool:
         """Take in a table. False where it is not newer than the one at hand."""
         if table.version <= self._table.version:

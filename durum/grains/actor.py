@@ -35,6 +35,7 @@ from durum.grains.kind import (
     classes_of,
     is_class_level,
 )
+from durum.grains.placement import StatelessWorker
 from durum.grains.reference import reference
 from durum.grains.state import factory_of
 from durum.grains.timers import Timer, specify
@@ -95,6 +96,8 @@ class Actor:
         mailbox_limit: calls that may wait before one grain.
         replies_kept: how many replies of calls with an idempotency key one grain remembers.
         reply_window: how long it remembers them.
+        placement: StatelessWorker(max_local=4) has activations on every silo, wherever calls come from;
+            None: one in the cluster.
         pickle: fields, arguments and results of types that have no form of their own (arrays, frames,
             closures), or that hold Any, are pickled; see durum.Opaque. Such methods can be called
             over trusted links only.
@@ -143,6 +146,7 @@ class Actor:
         replies_kept: int | None = None,
         reply_window: timedelta | None = None,
         pickle: bool | None = None,
+        placement: StatelessWorker | None = None,
     ) -> None:
         super().__init_subclass__()
         if "_durum_view_of" in cls.__dict__:
@@ -160,6 +164,7 @@ class Actor:
             "replies_kept": _count(title, "replies_kept", replies_kept),
             "reply_window_s": _seconds(title, "reply_window", reply_window),
             "pickle": pickle,
+            "workers": None if placement is None else _placed(title, placement),
         }
         options = _options(cls, name, _count(title, "version", version), given)
         _take_shared_defaults(cls)
@@ -277,6 +282,14 @@ def _count(title: str, name: str, value: object) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise errors.ConfigError(f"{title}: {name}={value!r}; write a whole number above 0.")
     return value
+
+
+def _placed(title: str, placement: object) -> int:
+    if not isinstance(placement, StatelessWorker):
+        raise errors.ConfigError(
+            f"{title}: placement={placement!r}; write StatelessWorker(max_local=...), or leave it out."
+        )
+    return placement.max_local
 
 
 def _take_shared_defaults(cls: type[Actor]) -> None:

@@ -43,6 +43,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
         replies_kept: remembered replies of one grain.
         reply_window_s: how long each is kept.
         pickle: values of types that msgspec does not know are pickled; see opaque.py.
+        workers: activations of one key that a silo may have; 0: there is one in the cluster.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     replies_kept: int | None = None
     reply_window_s: float | None = None
     pickle: bool = False
+    workers: int = 0
 
 
 class Storing(Protocol):
@@ -78,6 +80,7 @@ class GrainKind:
         methods: the public methods by name.
         fields: the durable fields; see state.Fields.
         durable: whether there are any. Without, a turn needs no store.
+        stateless: its activations may be on any silo, several of one key.
         encode_state: writes an instance's fields; see Fields.encode.
         restore: gives an instance stored fields or, for None, the defaults; see Fields.restore.
         hooks: which of HOOKS the class defines; has_on_activate, has_on_deactivate: the two asked
@@ -109,6 +112,13 @@ class GrainKind:
         self.fields: Final = Fields(self._title, self.version, declared, self._migration())
         self.durable: Final = bool(declared)
         self._collections: Final = [each.spec for each in declared if each.spec is not None]
+        self.stateless: Final = options.workers > 0
+        if self.stateless and self.durable:
+            raise errors.ConfigError(
+                f"{self._title} is a StatelessWorker and has durable fields"
+                f" ({', '.join(self.fields.names)}): each silo would have its own. Begin their names with"
+                " an underscore, or leave the placement out."
+            )
         self.encode_state: Final[Callable[[Any], bytes]] = self.fields.encode
         self.restore: Final[Callable[[Any, bytes | None], None]] = self.fields.restore
         self._view_class = self._read_only_class()
@@ -213,6 +223,7 @@ class GrainKind:
                     view,
                     pickled=self.options.pickle,
                     one_way=getattr(function, ONE_WAY_MARK, False),
+                    near=self.stateless,
                 ),
             )
 

@@ -71,6 +71,7 @@ class Method:
         view: makes the instance that a read-only turn runs on, or None for other methods.
         pickled: whether values of types that msgspec does not know are pickled.
         one_way: its callers do not wait for it.
+        near: any silo that hosts the kind will do.
 
     Attributes:
         opaque: it takes or returns pickled values, so it may be called over trusted links only.
@@ -102,6 +103,7 @@ class Method:
         *,
         pickled: bool = False,
         one_way: bool = False,
+        near: bool = False,
     ) -> None:
         self._pickled: Final = pickled
         self.one_way: Final = one_way
@@ -131,7 +133,7 @@ class Method:
             if isinstance(each.codec, OpaqueCodec)
         ]
         self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
-        self.plain: Final = not (self.opaque or one_way)
+        self.plain: Final = not (self.opaque or one_way or near)
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {

@@ -149,6 +149,15 @@ class Activation:
             return False
         return self._state is State.VALID and self._mailbox.idle
 
+    @property
+    def load(self) -> int:
+        """How many calls it has on its hands."""
+        return len(self._waiting) + len(self._mailbox) + len(self._mailbox.running)
+
+    def has(self, turn: Turn) -> bool:
+        """Whether a turn is one of this activation."""
+        return turn.grain is self._durable
+
     # Taking in calls -------------------------------------------------------------------------------
 
     def offer(self, call: Call, sink: Sink, now: float) -> None:
@@ -198,22 +207,10 @@ class Activation:
         elif self._mailbox.enters(turn):
             self._performer.enter(turn, now)  # a turn that must end first waits for it
         elif any(hop.grain == self.grain and hop.turn == HOOK_TURN for hop in turn.chain):
-            path = " -> ".join(hop.grain for hop in turn.chain)
-            self._reject(
-                turn,
-                errors.Deadlock(
-                    f"{path} -> {self.grain}: a hook of the last waits for itself; the call did not"
-                    " run. Call other grains from methods, not from hooks."
-                ),
-            )
+            self._reject(turn, refusals.hook_waits(turn.chain, self.grain))
         elif len(self._waiting) >= self._limit:
-            self._reject(
-                turn,
-                errors.Overloaded(
-                    f"{self.grain} is {self._state.name.lower()} and has {len(self._waiting)} calls"
-                    " waiting; the call did not run. Slow down, or raise mailbox_calls."
-                ),
-            )
+            what = self._state.name.lower()
+            self._reject(turn, refusals.full_line(self.grain, what, len(self._waiting)))
         else:
             self._waiting.append(turn)
             self._home.track(turn)

@@ -17,6 +17,7 @@ from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
 from durum.silo.turn import Sink, Turn
+from durum.silo.workers import Workers
 from durum.telemetry import Log
 from durum.wire.messages import Call
 
@@ -68,7 +69,12 @@ class Catalog:
         self._doubtful: dict[GrainId, int] = {}  # a commit may still land; with their partitions
         self._reason = Reason.MOVED
         self.activations: dict[GrainId, Activation] = {}
-        """Every one that is not gone. The dispatcher reads it for each call."""
+        """Every one that is not gone, but for workers. The dispatcher reads it for each call."""
+        self.workers = Workers(services, placing)
+
+    def all(self) -> list[Activation]:
+        """Every activation that is not gone."""
+        return [*self.activations.values(), *self.workers.activations]
 
     def kind_of(self, grain: GrainId) -> GrainKind | None:
         """The grain's kind, where this silo hosts it."""
@@ -199,6 +205,7 @@ class Catalog:
         for activation in list(self.activations.values()):
             activation.drop()
         self._doubtful.clear()
+        self.workers.drop_all()
 
     async def _retire(self, activation: Activation, reason: Reason, within_s: float) -> None:
         if activation.state is State.VALID:

@@ -44,7 +44,7 @@ class Collector:
         """Look at all activations once."""
         default_s = self._services.config.limits.idle_after_s
         tick = self._services.load.tick
-        for index, activation in enumerate(list(self._catalog.activations.values()), 1):
+        for index, activation in enumerate(self._catalog.all(), 1):
             idle_after_s = activation.kind.options.idle_after_s or default_s
             if (tick - activation.used) * _TICK_S >= idle_after_s and activation.idle:
                 self.collected += 1

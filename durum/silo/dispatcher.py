@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from durum import errors
 from durum.errors import DidRun
+from durum.grains.kind import GrainKind
 from durum.ids import Address, GrainId, SiloId, address_of, grain_id, split_grain_id
 from durum.placement.partitions import partition_of
 from durum.silo import refusals
@@ -127,6 +128,9 @@ class Dispatcher:
             return self._refuse(sink, call, refusal)
         if call.method in ANYWHERE:
             return self._administration.take(sink, call, None)
+        kind = self._catalog.kind_of(call.grain)
+        if kind is not None and kind.stateless and not call.method.startswith(PREFIX):
+            return self._work(sink, call, kind)
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
@@ -164,6 +168,18 @@ class Dispatcher:
             return self._refuse(sink, call, refusals.lapsed(call.grain))
         activation = self._catalog.create(kind, call.grain, holding.partition, holding.token)
         return activation.offer(call, sink, now)
+
+    def _work(self, sink: Sink, call: Call, kind: GrainKind) -> None:
+        """Bring a call to a worker; every silo has its own."""
+        now = self._services.clock.boottime()
+        if not self._services.lease.held(now):
+            return self._refuse(sink, call, refusals.lapsed(call.grain))
+        return self._catalog.workers.offer(kind, call, sink, now)
+
+    def works_for(self, grain: GrainId) -> bool:
+        """Whether this silo serves the grain wherever its calls come from."""
+        kind = self._catalog.kind_of(grain)
+        return kind is not None and kind.stateless
 
     def _hold(self, sink: Sink, call: Call, partition: int) -> None:
         """The partition is on its way to this silo: let the call wait for it."""
@@ -248,6 +264,8 @@ class Dispatcher:
         activation = self._activations.get(turn.call.grain)
         if activation is not None:
             activation.cancel(turn)
+        elif self._catalog.workers.cancel(turn):
+            pass
         elif turn.task is not None:
             turn.task.cancel()
 

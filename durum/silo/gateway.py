@@ -75,9 +75,8 @@ class Gateway:
     def received(self, connection: Connection, message: AnyMessage) -> None:
         """Take a message that is no answer (called by the connection)."""
         if type(message) is Call:
-            if connection.peer.through and self._relay.take(connection, message):
-                return
-            self._dispatcher.call(connection, message)
+            if not (connection.peer.through and self._carry(connection, message)):
+                self._dispatcher.call(connection, message)
         elif type(message) is Cancel:
             if not self._relay.cancel(connection, message.id):
                 self._dispatcher.cancel(connection, message)
@@ -91,6 +90,12 @@ class Gateway:
                 connection.abort()
         elif isinstance(message, Goodbye):
             self._router.received(connection, message)
+
+    def _carry(self, connection: Connection, call: Call) -> bool:
+        """Pass a client's call on, where it is for another silo."""
+        if self._dispatcher.works_for(call.grain):
+            return False
+        return self._relay.take(connection, call)
 
     def closed(self, connection: Connection, error: Exception | None) -> None:
         """A connection has ended (called by the connection)."""

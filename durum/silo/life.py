@@ -323,6 +323,7 @@ class Life:
         await self.membership.move(Status.LEAVING, "asked to stop")
         if not await self.ownership.emptied(drain_s + self._settings.config.lease.lease_s):
             _log.warning("left with partitions that were not handed over", silo=self.id)
+        await self.catalog.workers.drain(drain_s)
         await self._server.close()
         await self._gateway.leave("the silo leaves", _GOODBYE_S)
         self._dispatcher.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from durum import errors
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, SiloId
+from durum.wire.messages import Hop
 
 
 def no_such_method(kind: GrainKind, method: str) -> errors.NoSuchMethod:
@@ -27,6 +30,23 @@ def untrusted(grain: GrainId, method: str) -> errors.NotAuthorized:
 def not_serving(grain: GrainId, why: object) -> errors.NotServing:
     """The refusal that routers answer by trying again."""
     return errors.NotServing(f"{grain} is not served here now ({why}); the call did not run.")
+
+
+def hook_waits(chain: Sequence[Hop], grain: GrainId) -> errors.Deadlock:
+    """The refusal of a call that a hook waits for, by the grain whose hook it is."""
+    path = " -> ".join(hop.grain for hop in chain)
+    return errors.Deadlock(
+        f"{path} -> {grain}: a hook of the last waits for itself; the call did not run. Call other"
+        " grains from methods, not from hooks."
+    )
+
+
+def full_line(grain: GrainId, state: str, waiting: int) -> errors.Overloaded:
+    """The refusal of a call to a grain that comes or goes, where too many wait already."""
+    return errors.Overloaded(
+        f"{grain} is {state} and has {waiting} calls waiting; the call did not run. Slow down, or raise"
+        " mailbox_calls."
+    )
 
 
 def lapsed(grain: GrainId) -> errors.NotServing:

@@ -83,6 +83,11 @@ async def send(views: Views) -> None:
     await views.seen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+class Resize(Actor, placement=durum.StatelessWorker(max_local=2)):
+    async def work(self, data: bytes) -> bytes:
+        return data
+
+
 class Savings(Account, kind="savings"):
     async def interest(self, percent: float) -> None: ...
 

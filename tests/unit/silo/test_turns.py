@@ -503,7 +503,7 @@ async def test_unknown_methods_and_kinds_are_refused_by_name(house: House) -> No
     ann = cluster.actor(Account, "ann")
     method = ann._durum_target.kind.methods["deposit"]  # type: ignore[attr-defined]
     for name in ("_break", "balance", "__init__", "on_activate", "nope"):
-        fake = type("Method", (), {"name": name, "opaque": False})()
+        fake = type("Method", (), {"name": name, "opaque": False, "one_way": False})()
         with pytest.raises(errors.NoSuchMethod, match="has no public method"):
             await cluster.router.call(
                 ann._durum_target,  # type: ignore[attr-defined]
