@@ -14,7 +14,7 @@ from durum.store.protocol import Store
 from durum.store.urls import open_store
 from tests.support.certificates import Authority
 from tests.support.clusters import Clustered
-from tests.support.sentinels import Sentineled
+from tests.support.sentinels import LASTING_MS, Sentineled
 from tests.support.servers import PRODUCTS, Server, binary_of
 from tests.support.services import Service
 from tests.support.tls_servers import TlsServer
@@ -47,32 +47,40 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def topologies(authority: Authority) -> Iterator[Callable[[str], str]]:
-    """The URL of a server, or several, of each kind; started when first asked for, and harmed by nobody."""
-    urls: dict[str, str] = {}
-    running: list[Server | Sentineled | Clustered] = []
+def lasting(authority: Authority) -> Iterator[Callable[[str], Server | Sentineled | Clustered]]:
+    """Servers, or several that belong together; started when first asked for. No test breaks them."""
+    running: dict[str, Server | Sentineled | Clustered] = {}
 
-    def get(kind: str) -> str:
+    def get(kind: str) -> Server | Sentineled | Clustered:
         product, _, form = kind.partition("-")
         if binary_of(product) is None:
             pytest.skip(f"{product} is not installed here")
-        if kind not in urls:
+        if kind not in running:
             match form:
                 case "tls":
-                    server = TlsServer(authority).start()
-                    running.append(server)
-                    urls[kind] = f"{server.url}?ca={authority.file}"
+                    running[kind] = TlsServer(authority).start()
                 case "sentinel":
-                    running.append(Sentineled(product))
-                    urls[kind] = running[-1].url
+                    running[kind] = Sentineled(product, down_after_ms=LASTING_MS)
                 case _:
-                    running.append(Clustered(product))
-                    urls[kind] = running[-1].url
-        return urls[kind]
+                    running[kind] = Clustered(product)
+        return running[kind]
 
     yield get
-    for one in running:
+    for one in running.values():
         one.remove()
+
+
+@pytest.fixture(scope="session")
+def topologies(
+    lasting: Callable[[str], Server | Sentineled | Clustered], authority: Authority
+) -> Callable[[str], str]:
+    """The URL of each kind."""
+
+    def get(kind: str) -> str:
+        query = f"?ca={authority.file}" if kind.endswith("tls") else ""
+        return f"{lasting(kind).url}{query}"
+
+    return get
 
 
 @pytest.fixture

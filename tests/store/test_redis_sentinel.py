@@ -32,7 +32,7 @@ def servers_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sentine
     started: list[Sentineled] = []
 
     def start(product: str = "", **more: Any) -> Sentineled:
-        product = product or PRODUCTS[binary_of("valkey") is None]
+        product = product or PRODUCTS[binary_of("redis") is not None]
         if binary_of(product) is None:
             pytest.skip(f"{product} is not installed here")
         started.append(Sentineled(product, SYNCED, **more))
@@ -72,12 +72,12 @@ async def writers_on(store: Store, partitions: int = 4) -> tuple[Service, Writer
     return service, Writers(service, {n: await service.hold(n) for n in range(partitions)})
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
 async def test_killed_primary_is_replaced_under_load_and_nothing_confirmed_is_lost(
-    product: str, servers_of: Callable[..., Sentineled], open_it: Open
+    servers_of: Callable[..., Sentineled], open_it: Open
 ) -> None:
     """With wait=1 that is what D3 promises; unknown outcomes are repeated and count once."""
-    servers = servers_of(product, replicas=2)  # one is promoted, and then the other one confirms
+    # One is promoted, and then the other one confirms.
+    servers = servers_of(PRODUCTS[binary_of("valkey") is None], replicas=2)
     store = await open_it(f"{servers.url}?wait=1")
     service, writers = await writers_on(store)
     assert (await store.durability()).level is Level.D3
@@ -206,10 +206,10 @@ async def test_latest_promotion_is_believed_and_not_the_first_answer() -> None:
 
 
 async def test_replica_that_the_sentinels_name_is_not_believed(
-    servers_of: Callable[..., Sentineled], monkeypatch: pytest.MonkeyPatch
+    lasting: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between a promotion's order and its end they may name one that is no primary yet."""
-    servers = servers_of()
+    servers: Sentineled = lasting("valkey-sentinel")
     place = redis_url.parse(servers.url)
     guide = Sentinels(place, clock=SystemClock(), store_timeout_s=1.0)
 
@@ -232,34 +232,35 @@ async def test_replica_that_the_sentinels_name_is_not_believed(
 
 
 async def test_wrong_name_and_missing_sentinels_are_told_apart(
-    servers_of: Callable[..., Sentineled], open_it: Open
+    lasting: Callable[[str], Any], open_it: Open
 ) -> None:
     """One is a setting to correct, the other an outage to wait out."""
-    servers = servers_of()
+    servers: Sentineled = lasting("valkey-sentinel")
     with pytest.raises(errors.ConfigError, match="no sentinel knows 'other'"):
         await open_it(servers.url.replace(f"/{NAME}", "/other"))
     with pytest.raises(errors.StoreUnavailable):
         await open_it(f"redis+sentinel://127.0.0.1:{free_port()}/{NAME}")
-    for sentinel in servers.sentinels[1:]:
-        sentinel.kill()
-    await (await open_it(servers.url)).genesis()  # one is enough
 
 
-async def test_sentinels_may_ask_for_a_user_of_their_own(
+async def test_one_sentinel_is_enough_and_it_may_ask_for_a_user_of_its_own(
     servers_of: Callable[..., Sentineled], open_it: Open
 ) -> None:
-    """Theirs is not the servers', and has but one right."""
+    """That one is not the servers', and has but these rights."""
     servers = servers_of()
-    for sentinel in servers.sentinels:
-        rights = ("+sentinel|master", "+subscribe", "&+switch-master")
-        sentinel.ask("ACL", "SETUSER", "durum", "on", ">hunter2", *rights)
-        sentinel.ask("ACL", "SETUSER", "default", "off")
-    with pytest.raises(errors.ConfigError):
-        await open_it(servers.url)
+    left = servers.sentinels[0]
+    for sentinel in servers.sentinels[1:]:
+        sentinel.kill()
+    left.ask(
+        *("ACL", "SETUSER", "durum", "on", ">hunter2"),
+        *("+sentinel|master", "+subscribe", "&+switch-master"),
+    )
+    left.ask("ACL", "SETUSER", "default", "off")
+    alone = f"redis+sentinel://127.0.0.1:{left.port}/{NAME}"
     query = "?sentinel_username=durum&sentinel_password="
-    with pytest.raises(errors.ConfigError) as caught:
-        await open_it(f"{servers.url}{query}hunter3")
-    assert "hunter" not in str(caught.value)
+    for url in (alone, f"{alone}{query}hunter3"):
+        with pytest.raises(errors.ConfigError) as caught:
+            await open_it(url)
+        assert "hunter" not in str(caught.value)
     store = await open_it(f"{servers.url}{query}hunter2")
     await store.genesis()
     assert "hunter" not in repr(store) + store.url + repr(store._guide)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections import Counter
 from typing import Final
 
 from tests.support.sentinels import eventually, replication
@@ -114,9 +115,14 @@ class Clustered:
         for node in (target, source, *(one for one in self.masters if one not in (target, source))):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
-    def kill(self, node: Server) -> None:
-        """kill -9 a node."""
-        node.kill()
+    def errors(self) -> Counter[str]:
+        """How often the nodes have answered with each error."""
+        found: Counter[str] = Counter()
+        for node in self._living():
+            answer = node.ask("INFO", "errorstats").decode()
+            for name, count in re.findall(r"errorstat_(\w+):count=(\d+)", answer):
+                found[name] += int(count)
+        return found
 
     def wait_taken_over(self, slot: int, dead: Server) -> Server:
         """Wait until every living node knows a master of the slot that lives; return it."""

@@ -12,7 +12,9 @@ from typing import Final
 from tests.support.servers import Server, binary_of
 
 NAME: Final = "main"
-DOWN_AFTER_MS: Final = 400
+DOWN_AFTER_MS: Final = 600
+LASTING_MS: Final = 10_000
+"""For servers that nobody kills: a busy machine is no reason to promote."""
 PATIENCE_S: Final = 20.0
 _numbers = itertools.count()
 
@@ -40,18 +42,18 @@ class Sentinel(Server):
     Args:
         product: "valkey" or "redis".
         port: the primary's.
-        quorum: how many must miss it.
+        down_after_ms: how long it may be silent.
     """
 
-    def __init__(self, product: str, port: int, quorum: int) -> None:
+    def __init__(self, product: str, port: int, down_after_ms: int) -> None:
         super().__init__(product, tcp=True)
         binary = binary_of(product)
         assert binary is not None
         file = self.folder / "sentinel.conf"
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/log\n"
-            f"sentinel monitor {NAME} 127.0.0.1 {port} {quorum}\n"
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
+            f"sentinel monitor {NAME} 127.0.0.1 {port} 1\n"
+            f"sentinel down-after-milliseconds {NAME} {down_after_ms}\n"
             f"sentinel failover-timeout {NAME} 4000\n"
         )
         self._command = [binary, str(file), "--sentinel"]
@@ -64,9 +66,17 @@ class Sentineled:
         product: "valkey" or "redis".
         settings: of primary and replicas.
         replicas: how many.
+        down_after_ms: how long the primary may be silent before a replica is promoted.
     """
 
-    def __init__(self, product: str, settings: tuple[str, ...] = (), *, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        product: str,
+        settings: tuple[str, ...] = (),
+        *,
+        replicas: int = 1,
+        down_after_ms: int = DOWN_AFTER_MS,
+    ) -> None:
         self._product = product
         settings = ("--repl-diskless-sync-delay", "0", *settings)
         self.servers = [Server(product, settings, tcp=True)]
@@ -75,15 +85,22 @@ class Sentineled:
         self.servers += [
             Server(product, (*settings, *primary), tcp=True).start() for _ in range(replicas)
         ]
-        self.sentinels = [Sentinel(product, self.primary.port, 2).start() for _ in range(3)]
+        # The first one alone gets impatient, and the others vote for it: two that want to lead at the
+        # same instant would keep each other from it for seconds.
+        self.sentinels = [
+            Sentinel(product, self.primary.port, down_after_ms * patience).start()
+            for patience in (1, 5, 5)
+        ]
         for sentinel in self.sentinels:
             # Its usual pace is for networks; all of ours is on one machine.
             for what in ("info-period", "publish-period", "ping-period", "ask-period"):
                 sentinel.ask("SENTINEL", "DEBUG", what, "100")
         eventually(self._ready, "sentinels and replicas", self.sentinels[0])
         for sentinel in self.sentinels:
-            # Those who have not led a promotion undo it if they do not hear of it in four of these.
-            sentinel.ask("SENTINEL", "DEBUG", "publish-period", "2000")
+            # Those who have not led a promotion undo it if they do not hear of it in four of these; and
+            # a replica is no candidate if it was not asked in five.
+            for what, pace in (("publish-period", "2000"), ("ping-period", "1000")):
+                sentinel.ask("SENTINEL", "DEBUG", what, pace)
 
     @property
     def primary(self) -> Server:
@@ -133,6 +150,7 @@ class Sentineled:
         answers = [one.ask("SENTINEL", "MASTER", NAME) for one in self.sentinels]
         linked = all(replication(one)["master_link_status"] == "up" for one in self.servers[1:])
         count = len(self.servers) - 1
+        linked = linked and self.primary.ask("INFO", "replication").count(b"state=online") == count
         return linked and all(
             f"num-slaves\r\n${len(str(count))}\r\n{count}\r\n".encode() in one
             and b"num-other-sentinels\r\n$1\r\n2\r\n" in one
