@@ -52,11 +52,12 @@ class DurumError(Exception):
 
 
 class ConfigError(DurumError):
-    """A setting, class or argument given at start-up is wrong or unsafe. The message names it."""
+    """A setting, class or argument given at start-up is wrong or unsafe. Change it as the message says,
+    then start again."""
 
 
 class CallError(DurumError):
-    """A call ended without a value.
+    """A call ended without a value. Read `did_run`, and repeat the call only where that is safe.
 
     Args:
         message: what happened, whether it ran, and what to do.
@@ -71,13 +72,14 @@ class CallError(DurumError):
 
 
 class Rejected(CallError):
-    """The call did not run."""
+    """The call did not run. Repeating it is safe, and useful once what the message says has changed."""
 
     usual = DidRun.NO
 
 
 class Overloaded(Rejected):
-    """A queue is at its limit. Slow down, or raise the limit that the message names."""
+    """A queue is at its limit. Wait and repeat, send less at once, spread the work over more keys, or raise
+    the limit that the message names."""
 
 
 class NoSuchKind(Rejected):
@@ -85,19 +87,24 @@ class NoSuchKind(Rejected):
 
 
 class NoSuchMethod(Rejected):
-    """The kind has no public method of that name."""
+    """The kind has no public method of that name. Correct it, or upgrade the silos: in a rolling upgrade,
+    clients that need a new method come last."""
 
 
 class ArgumentError(Rejected):
-    """An argument, key or option has the wrong type or size. The message names the parameter."""
+    """An argument, key or option has the wrong type or size. Correct the parameter that the message names;
+    repeating the same call ends in the same way."""
 
 
 class ShuttingDown(Rejected):
-    """The client or silo that was given the call is closing."""
+    """The client or silo that was given the call is closing. Call through another client, or after the
+    restart."""
 
 
 class Deadlock(Rejected):
-    """The call would wait for itself through its chain of callers, which the message shows."""
+    """The call would wait for itself through its chain of callers, which the message shows.
+
+    Call `await self.save()` before the call that comes back, or let the actors call in one direction only."""
 
 
 class NotServing(Rejected):
@@ -106,32 +113,45 @@ class NotServing(Rejected):
 
 
 class NotAuthorized(Rejected):
-    """The caller may not make this call."""
+    """The caller may not make this call: pickled values over a link that is not trusted, for one. The message
+    says what the link lacks."""
 
 
 class CallTimeout(CallError):
-    """The deadline passed first. did_run says what is known of the call itself."""
+    """The deadline passed first. did_run says what is known of the call itself.
+
+    On "no", repeat it; on "maybe", repeat it with the same idempotency key. If that happens often, look for
+    an actor that is slow or has too many callers, or allow more by `durum.options(ref, timeout=...)`."""
 
 
 class SiloLost(CallError):
-    """The connection to the silo broke after the call was sent."""
+    """The connection to the silo broke after the call was sent, so that it may have run.
+
+    Repeat it with the same idempotency key, or look first what has become of it. Calls with such a key are
+    sent again without you."""
 
 
 class CommitFailed(CallError):
     """The method ran, but its effects were refused by the store, or their fate is unknown.
 
-    did_run is "rolled_back" where the store refused them, and "maybe" where its answer was lost.
+    did_run is "rolled_back" where the store refused them, and "maybe" where its answer was lost. Repeat the
+    call in the first case; in the second with an idempotency key, or look first.
     """
 
 
 class ReplyForgotten(CallError):
-    """The call ran before under this idempotency key; its reply was large or old and is not kept."""
+    """The call ran before under this idempotency key; its reply was large or old and is not kept.
+
+    Do not repeat it: it is done. Ask the actor for what the reply would have said."""
 
     usual = DidRun.YES
 
 
 class RemoteError(CallError):
     """The method raised an exception whose type the caller cannot name.
+
+    Look at `type_name`. To catch it by type, define the exception in a module that the caller has loaded
+    together with the actor's class.
 
     Args:
         message: the exception's own text.
@@ -161,6 +181,8 @@ class StoreError(DurumError):
 class StoreUnavailable(StoreError):
     """The store does not answer, or refuses to write. For a write, its outcome may be unknown.
 
+    Silos wait and try again by themselves; look at the store, its disk and its memory.
+
     Args:
         message: what happened and what to do.
         applied: False where the store surely did not apply the operation, None where nobody knows.
@@ -179,7 +201,9 @@ class DataLoss(StoreError):
 
 
 class Superseded(DurumError):
-    """Another owner has taken over the partition or grain; the operation changed nothing."""
+    """Another owner has taken over the partition or grain; the operation changed nothing.
+
+    Silos handle it. Callers see CommitFailed, and only where they cannot be sent to the new owner."""
 
 
 class ClusterError(DurumError):
@@ -187,15 +211,19 @@ class ClusterError(DurumError):
 
 
 class NoSilo(ClusterError):
-    """None of the addresses answers. The message lists what was tried and why it failed."""
+    """None of the addresses answers. The message lists what was tried and why it failed: start a silo, or
+    correct the address, the cluster's name or the secret."""
 
 
 class IncompatibleSilo(ClusterError):
-    """The other side has another protocol version, cluster name, service or secret."""
+    """The other side has another protocol version, cluster name, service or secret. Give both the same."""
 
 
 class DeclaredDead(ClusterError):
-    """The other silos have declared this one dead. It serves nothing any more and must stop."""
+    """The other silos have declared this one dead. It serves nothing any more and must stop.
+
+    Start it again: it joins as a new one. If it happens often, look for pauses, a loop that is blocked, and
+    the network."""
 
 
 class DurumBug(DurumError):
