@@ -55,8 +55,11 @@ async def do_everything(url: str) -> tuple[str, ...]:
         await store.owners(service.mark)
         assert list(await store.scan(0, "", "", 9)) == [ALICE]
         assert await store.count(0, "") == 1
-        await store.erase(0, token, ALICE, version + 2, keep_s=9)
-        await store.commit(commit(token, version=version + 3))
+        await store.commit(commit(token, version=version + 2, parts={b"a": b"1", b"b": None}))
+        assert await store.load_parts(0, token, ALICE, [b"a"]) == {b"a": b"1"}
+        assert await store.scan_parts(0, token, ALICE, b"", b"", 9) == [(b"a", b"1")]
+        await store.erase(0, token, ALICE, version + 3, keep_s=9)
+        await store.commit(commit(token, version=version + 4))
         return (await store.durability()).warnings
     finally:
         await store.close()

@@ -76,8 +76,21 @@ async def open_url(url: str, **more: Any) -> Store:
 async def service(pair: Pair) -> AsyncIterator[Service]:
     """A service whose writes wait for the replica."""
     store = await open_url(pair.url)
-    yield await Service.create(store)
-    await store.close()
+    try:
+        async with asyncio.timeout(10):
+            made = await until(lambda: Service.create(store))
+        yield made
+    finally:
+        await store.close()
+
+
+async def until(operation: Callable[[], Any]) -> Any:
+    """Ask again until it works: a replica may need a moment for its first confirmation."""
+    while True:
+        try:
+            return await operation()
+        except errors.StoreUnavailable:
+            await asyncio.sleep(0.02)
 
 
 async def test_level_follows_from_what_is_waited_for(pair: Pair, service: Service) -> None:
@@ -201,8 +214,8 @@ async def test_lost_connection_leaves_waiting_writes_unknown(pair: Pair, service
 
 async def test_silo_waits_for_replicas_when_they_are_required(pair: Pair) -> None:
     """Whoever demands D3 gets it by this alone, or no silo."""
-    store = await open_url(pair.primary.url)
-    await Service.create(store)
+    store = await open_url(pair.url)
+    await until(lambda: Service.create(store))
     await store.close()
     silo = Silo(kinds=[Counter], store=pair.primary.url, cluster="shop", require_durability="D3")
     async with silo:
