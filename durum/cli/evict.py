@@ -19,7 +19,7 @@ def command(*, reach: reaching.Reach, kind: str, key: str) -> None:
     It finishes its turns first, and what it has kept stays: the next call activates it again.
 
     \b
-    Example:
+    Examples:
       durum evict Account alice
     """
     was = reach.ask(lambda admin: admin.deactivate(kind, key))

@@ -134,7 +134,11 @@ class Screen:
         style = _STYLES.get(Status(line.status), "yellow")
         votes = f", {len(line.votes)} votes" if line.votes else ""
         # Its address alone: the table has to fit, and `durum ps` has the whole id.
-        who = (address_of(SiloId(line.silo)), f"[{style}]{line.status}[/]{votes}", str(line.partitions))
+        who = (
+            address_of(SiloId(line.silo)),
+            f"[{style}]{line.status}[/]{votes}",
+            str(line.partitions),
+        )
         if now is None:
             return (*who, *("-" for _ in _NUMBERS[1:]))
         before = self._before.get(line.silo)

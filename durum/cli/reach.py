@@ -15,6 +15,7 @@ from durum import errors
 from durum.cli import exits, loops, settings
 from durum.client.admin import Admin
 from durum.client.client import Cluster, connect
+from durum.config import Limits
 
 T = TypeVar("T")
 CONNECT_WITHIN_S: Final = 10.0
@@ -28,6 +29,13 @@ _to = click.option(
 _as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, also for errors."
 )
+_timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,7 @@ class Reach:
         cluster: the service's name.
         secret_file: see settings.secret.
         tls: certificate, key, CA and name; see settings.tls.
+        timeout: seconds.
         as_json: print one JSON object.
     """
 
@@ -48,6 +57,7 @@ class Reach:
     cluster: str
     secret_file: Path | None
     tls: tuple[Path | None, Path | None, Path | None, str | None]
+    timeout: float
     as_json: bool
 
     def client(self, connect_timeout_s: float = CONNECT_WITHIN_S) -> Cluster:
@@ -59,7 +69,8 @@ class Reach:
             cluster=self.cluster,
             secret=settings.read_secret(self.secret_file),
             tls=settings.read_tls(*self.tls),
-            connect_timeout_s=connect_timeout_s,
+            connect_timeout_s=min(connect_timeout_s, self.timeout),
+            limits=Limits(call_timeout_s=self.timeout),
         )
 
     def ask(self, question: Callable[[Admin], Awaitable[T]]) -> T:
@@ -99,6 +110,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_key: Path | None,
         tls_ca: Path | None,
         tls_server_name: str | None,
+        timeout: float,
         as_json: bool,
         **others: Any,
     ) -> Any:
@@ -108,10 +120,19 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             cluster=cluster,
             secret_file=secret_file,
             tls=(tls_cert, tls_key, tls_ca, tls_server_name),
+            timeout=timeout,
             as_json=as_json,
         )
         return command(reach=reach, **others)
 
-    for add in (_as_json, settings.tls, settings.secret, settings.cluster, settings.store, _to):
+    for add in (
+        _as_json,
+        _timeout,
+        settings.tls,
+        settings.secret,
+        settings.cluster,
+        settings.store,
+        _to,
+    ):
         packed = add(packed)
     return packed

@@ -84,6 +84,7 @@ class _Reloader:
         while True:
             before = await asyncio.to_thread(sources, self._root)
             process = await self._start()
+            telling = asyncio.create_task(self._tell(process), name="first line")
             ended = asyncio.create_task(process.wait(), name="silo ended")
             changed = asyncio.create_task(self._changed(before), name="source changed")
             stopping = asyncio.create_task(self._stopping.wait(), name="told to stop")
@@ -93,7 +94,9 @@ class _Reloader:
                     say(f"the silo ended with code {ended.result()}; waiting for a change")
                     await asyncio.wait([changed, stopping], return_when=asyncio.FIRST_COMPLETED)
                 code = await self._end(process, ended)
+                await telling
             finally:
+                telling.cancel()
                 changed.cancel()
                 stopping.cancel()
             if self._stopping.is_set():
@@ -102,18 +105,20 @@ class _Reloader:
 
     async def _start(self) -> asyncio.subprocess.Process:
         own = [] if self._address is None else ["--listen", self._address]
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "durum", *self._words, *own),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us
         )
+
+    async def _tell(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what it says of itself."""
         assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
-        first = (await process.stdout.readline()).decode()
-        if first:
-            click.echo(first, nl=False)
-            # The same address again, so that clients need not be started anew too.
-            self._address = str(json.loads(first)["address"])
-        return process
+        while line := (await process.stdout.readline()).decode():
+            click.echo(line, nl=False)
+            if self._address is None:
+                # The same address from here on, so that clients need not be started anew too.
+                self._address = str(json.loads(line)["address"])
 
     async def _changed(self, before: Mapping[Path, int]) -> Path:
         while True:

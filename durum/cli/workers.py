@@ -150,7 +150,7 @@ class _Team:
         while running:
             ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
-                if task.result() != exits.CLEAN:
+                if task.result() != exits.CLEAN and worst != exits.CONFIG:
                     worst = task.result()
             if running and worst == exits.CONFIG:
                 self.signalled()

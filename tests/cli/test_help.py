@@ -14,7 +14,10 @@ import durum
 from durum.cli import main
 from tests.support import commands
 
-COMMANDS = ("demo", "dev", "init", "silo", "ps", "call")
+COMMANDS = (
+    *("demo", "dev", "init", "silo", "ps", "call"),
+    *("grains", "state", "evict", "delete", "completion"),
+)
 
 
 def test_help_loads_nothing_but_click() -> None:
