@@ -138,6 +138,7 @@ class World:
             assert not fails
             self.model = possible[-1]
             if method != "blind":
+                assert isinstance(found, list)
                 self._compare(found, self.results, todo)
         if self.host not in self.house.silos:
             self.lives += 1
