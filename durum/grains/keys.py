@@ -79,7 +79,9 @@ class KeyCodec:
             Misfit: the bytes are no key of the declared type.
         """
         try:
-            elements, _ = _elements(data, 0, len(data))
+            elements, end = _elements(data, 0, len(data))
+            if end != len(data):
+                raise ValueError("something is behind its end")
         except (IndexError, ValueError) as exc:
             raise Misfit(f"the bytes {data[:50].hex()} are no key") from exc
         key = elements if self.is_tuple else elements[0] if len(elements) == 1 else None
@@ -165,6 +167,8 @@ def _read_integer(data: bytes, code: int, at: int) -> tuple[int, int]:
     negative, size = code < _ZERO, abs(code - _ZERO)
     if size > _CODED:
         size, at = data[at] ^ (0xFF if negative else 0), at + 1
+    if at + size > len(data):
+        raise ValueError("an integer does not end")
     offset = int.from_bytes(data[at : at + size], "big")
     return offset - (1 << 8 * size) + 1 if negative else offset, at + size
 
