@@ -80,11 +80,10 @@ class KeyCodec:
         """
         try:
             elements, end = _elements(data, 0, len(data))
-            if end != len(data):
-                raise ValueError("something is behind its end")
         except (IndexError, ValueError) as exc:
             raise Misfit(f"the bytes {data[:50].hex()} are no key") from exc
-        key = elements if self.is_tuple else elements[0] if len(elements) == 1 else None
+        whole = end == len(data) and (self.is_tuple or len(elements) == 1)
+        key = None if not whole else elements if self.is_tuple else elements[0]
         if not _fits(key, self.annotation):
             raise Misfit(f"a stored key is {key!r:.100}, not {_name(self.annotation)}")
         return key

@@ -1,4 +1,4 @@
-"""Maps and lists without a silo: how they are declared, what they refuse, what a unit test can do with them."""
+"""Maps and lists without a silo: how they are declared, what they refuse, what a unit test can do."""
 
 from __future__ import annotations
 
