@@ -30,6 +30,8 @@ from durum.store.protocol import Commit, Committed
 
 FIRST_PAUSE_S: Final = 0.02
 LAST_PAUSE_S: Final = 0.5
+REFUSALS_S: Final = 3.0
+"""How long a store may refuse a commit before its turn is rolled back."""
 
 
 class Unstorable(Exception):
@@ -287,7 +289,8 @@ class Durable:
         if sending is None:
             return
         sending.attempts += 1
-        sending.sent_at = self._services.clock.boottime()
+        if sending.attempts == 1:
+            sending.sent_at = self._services.clock.boottime()
         future = self._services.store.commit(sending.commit)
         future.add_done_callback(self._settled, context=self._services.base)
 
@@ -324,7 +327,12 @@ class Durable:
     def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
         """Send the very same commit again: the store knows one that it has applied by its id."""
         sending.unknown = sending.unknown or error.applied is None
-        if self._services.clock.boottime() < sending.deadline:
+        # The caller is told why before it gives up by itself. And where nothing can have been applied,
+        # it need not wait for a store that is full or read-only: it can decide by itself.
+        until = sending.deadline - self._services.config.lease.store_timeout_s
+        if not sending.unknown:
+            until = min(until, sending.sent_at + REFUSALS_S)
+        if self._services.clock.boottime() < until:
             pause_s = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(sending.attempts, 6))
             asyncio.get_running_loop().call_later(pause_s, self._send, context=self._services.base)
             return

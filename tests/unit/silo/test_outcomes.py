@@ -358,3 +358,34 @@ async def test_counter_is_exact_whatever_the_store_does(house: House) -> None:
     assert sure >= 30
     assert len(house.commits()) > 70, "faults fell"
     assert sure <= await purse.count() <= sure + maybe
+
+
+@simulated
+async def test_commit_that_the_store_keeps_refusing_is_rolled_back_with_the_reason(
+    house: House,
+) -> None:
+    """A full or read-only store has applied nothing: waiting out the deadline would tell less, later."""
+    cluster = await house.open([Purse])
+    purse = cluster.actor(Purse, "one")
+    assert await purse.add(1) == 1
+    house.next_commits(*[Fate(refused="OOM command not allowed")] * 500)
+    began = asyncio.get_running_loop().time()
+    error = await outcome(purse.add(5))
+    took = asyncio.get_running_loop().time() - began
+    assert isinstance(error, errors.CommitFailed)
+    assert error.did_run is DidRun.ROLLED_BACK
+    assert "OOM" in str(error)
+    assert 2 < took < 5, took
+    assert await purse.count() == 1
+
+
+@simulated
+async def test_caller_is_told_of_an_unknown_outcome_before_it_gives_up(house: House) -> None:
+    """Its own time-out knows less: not that the method ran, and not why nobody can tell the rest."""
+    cluster = await house.open([Purse])
+    purse = cluster.actor(Purse, "one")
+    assert await purse.add(1) == 1
+    house.next_commits(*NEVER)
+    error = await outcome(options(purse, timeout=5).add(5))
+    assert isinstance(error, errors.CommitFailed)
+    assert error.did_run is DidRun.MAYBE
