@@ -26,6 +26,8 @@ from durum.testing.history import History
 from durum.testing.loop import SimLoop
 from durum.testing.network import SimNetwork
 from durum.testing.store import FaultyStore
+from tests.support import pantry
+from tests.support.pantry import Pantry
 from tests.support.silos import SimProcesses
 
 PORT: Final = 7600
@@ -94,6 +96,7 @@ class Town:
         self.machines: Final = tuple(machines)
         self.history: Final = History()
         self.transfers: Final[dict[str, ledgers.Transfer]] = {}
+        self.jars: Final[list[pantry.Known]] = []
         self.unexpected: Final[list[BaseException]] = []
         self._clocks: Final[dict[str, SimClock]] = {}
         self._lives: Final[dict[str, int]] = {}
@@ -154,7 +157,7 @@ class Town:
     async def _live(self, host: str, machine: str) -> None:
         try:
             async with Silo(
-                [Tally, Till],
+                [Tally, Till, Pantry],
                 self.store.host(host),
                 listen=f"{machine}:{PORT}",
                 cluster="town",
@@ -232,9 +235,42 @@ class Town:
                 return
         self.transfers[transfer] = ledgers.Transfer(source, target, amount, ledgers.Outcome.UNKNOWN)
 
+    async def stock(self, name: str, pantries: Sequence[str], until_s: float) -> None:
+        """Put and take jars at random, each of a name of its own, and write down what became of it."""
+        chance = self.loop.randomness(name)
+        number, mine = 0, [""]
+        async with self.client(name) as cluster:
+            while self.loop.time() < until_s:
+                await asyncio.sleep(chance.expovariate(5))
+                number += 1
+                key, jar = chance.choice(pantries), f"{name}-{number}"
+                ref = durum.options(cluster.actor(Pantry, key), timeout=chance.choice([1, 5, 20]))
+                line, at, ran = f"+{jar}", None, DidRun.YES
+                try:
+                    match chance.choice(["put", "put", "take", "swap", "empty"]):
+                        case "put":
+                            at = await ref.put(jar)
+                        case "swap":
+                            at = await ref.swap(chance.choice(mine), jar)
+                        case "take":
+                            await ref.take(chance.choice(mine))
+                            continue
+                        case _:
+                            if chance.random() < 0.3:
+                                await ref.empty()
+                            continue
+                except errors.CallError as exc:
+                    ran = exc.did_run
+                    if ran is DidRun.YES:
+                        ran = DidRun.MAYBE  # what a swap saved is its first half
+                mine.append(jar)
+                self.jars.append(pantry.Known(key, line, ran, at))
+
     # The end ------------------------------------------------------------------------------------------
 
-    async def judge(self, keys: Sequence[str], tills: Sequence[str]) -> list[str]:
+    async def judge(
+        self, keys: Sequence[str], tills: Sequence[str], pantries: Sequence[str] = ()
+    ) -> list[str]:
         """What is wrong after all faults have ended; nothing where all adds up."""
         wrong = [f"unexpected: {exc!r}" for exc in self.unexpected]
         async with self.client("judge") as cluster:
@@ -249,6 +285,9 @@ class Town:
                 ).close()
                 closing[till] = ledgers.Account(balance, entries)
             wrong += ledgers.check_bank(dict.fromkeys(tills, 100), closing, self.transfers)
+            for key in pantries:
+                left = await durum.options(cluster.actor(Pantry, key), timeout=60).close()
+                wrong += pantry.check(key, left, [one for one in self.jars if one.pantry == key])
         wrong += spans.check_log(self.store.log)
         return wrong
 
