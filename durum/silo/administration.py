@@ -167,23 +167,29 @@ class Administration:
         """Erase it, whatever of its own commits may still be on their way."""
         store, partition, token = self._services.store, holding.partition, holding.token
         keep_s = self._services.config.limits.reply_window_s
-        for attempt in range(_ATTEMPTS):
-            record = await store.load(partition, token, grain)
-            if record.version == 0:
-                return False
+        existed = unknown = False
+        last: errors.DurumError | None = None
+        for _ in range(_ATTEMPTS):
             try:
-                await store.erase(partition, token, grain, record.version, keep_s=keep_s)
-            except errors.Superseded:
-                if attempt == _ATTEMPTS - 1:
-                    raise
+                record = await store.load(partition, token, grain)
+                existed = existed or record.state is not None
+                if record.version:
+                    await store.erase(partition, token, grain, record.version, keep_s=keep_s)
+            except errors.Superseded as exc:
                 await store.verify(partition, token)  # else a late commit of our own was faster
-            except errors.StoreUnavailable:
-                if attempt == _ATTEMPTS - 1:
-                    raise
+                last = exc
+            except errors.StoreUnavailable as exc:
+                unknown = unknown or exc.applied is None
+                last = exc
                 await self._services.clock.sleep(_PAUSE_S)
             else:
-                return record.state is not None
-        raise errors.DurumBug("attempts that end in nothing")
+                return existed
+        if unknown:
+            text = (
+                f"{grain}: the store did not say whether it was deleted ({last}). Delete it again."
+            )
+            raise errors.CommitFailed(text, DidRun.MAYBE)
+        raise errors.StoreUnavailable(f"{grain} was not deleted: {last}", applied=False)
 
     # Of all grains and silos, anywhere ------------------------------------------------------------------
 
