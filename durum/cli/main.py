@@ -21,6 +21,7 @@ SUMMARIES: Final = {
     "init": "Create a service's data in a store.",
     "silo": "Run one silo of a cluster.",
     "ps": "List a cluster's silos.",
+    "doctor": "Look over a store and its silos.",
     "call": "Call one method of one actor.",
     "grains": "List the grains of one kind.",
     "state": "Show what is kept of one grain.",

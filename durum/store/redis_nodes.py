@@ -98,7 +98,7 @@ class Nodes(Guide):
             try:
                 await self._ask_stranger(address)
             except errors.StoreUnavailable as exc:
-                trouble.append(str(exc))
+                trouble.append(f"{address}: {exc.__cause__ or exc}")
             else:
                 break
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+import msgspec
+
 from durum.clock import Clock
 from durum.ids import Address, Entropy, split_address
 from durum.store import redis_scripts, redis_url
@@ -64,7 +66,9 @@ async def open_redis(
         )
 
     def at(address: Address, guide: Guide) -> Pipe:
-        return pipe(*split_address(address), guide)
+        made = pipe(*split_address(address), guide)
+        made.endpoint = msgspec.structs.replace(made.endpoint, url=f"{place.url} ({address})")
+        return made
 
     match place.form:
         case Form.ONE:

@@ -117,6 +117,7 @@ class SqliteStore:
             "disk keeps what it has synced.",
             unsafe=(unsafe,) if unsafe else (),
             warnings=(warning,) if warning else (),
+            facts=sqlite_schema.FACTS,
         )
 
     async def close(self) -> None:

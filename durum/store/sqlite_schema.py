@@ -15,6 +15,11 @@ APPLICATION: Final = 0x4475726D
 """`Durm` in the file's header: tells our file from another program's."""
 VERSION: Final = 2
 OLDEST: Final = (3, 35)
+FACTS: Final = {
+    "server": f"SQLite {sqlite3.sqlite_version}",
+    "persistence": "write-ahead log, synchronous FULL",
+}
+"""For people: what runs, and how it keeps what it is given."""
 
 # A grain's key is bytes, not text: SQLite leaves open what NUL in a text compares like.
 TABLES: Final = """

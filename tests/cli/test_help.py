@@ -15,7 +15,7 @@ from durum.cli import main
 from tests.support import commands
 
 COMMANDS = (
-    *("demo", "dev", "init", "silo", "ps", "call"),
+    *("demo", "dev", "init", "silo", "ps", "doctor", "call"),
     *("grains", "state", "evict", "delete", "completion"),
 )
 
