@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import click
@@ -11,9 +13,9 @@ import msgspec
 
 from durum import errors
 from durum.cli import exits, loops, settings
-from durum.cli import reach as reaching
 from durum.client.client import connect
 from durum.clock import SystemClock
+from durum.config import Tls
 from durum.ids import SystemEntropy
 from durum.store import checkup
 from durum.store.checkup import Checkup, Finding, Verdict
@@ -36,8 +38,22 @@ _MARKS: Final = {
 
 
 @click.command("doctor")
-@reaching.options
-def command(*, reach: reaching.Reach) -> None:
+@settings.store
+@settings.cluster
+@settings.secret
+@settings.tls
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    *,
+    store: str,
+    cluster: str,
+    secret_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
+    tls_server_name: str | None,
+    as_json: bool,
+) -> None:
     """Look over a store and its silos.
 
     Tells the store's version, what its settings can lose, eviction, replicas, how far its clock is
@@ -52,16 +68,30 @@ def command(*, reach: reaching.Reach) -> None:
       durum doctor --store redis://redis.internal:6379/0 --cluster shop
       durum doctor --json | jq '.findings[] | select(.verdict != "fine")'
     """
-    settings.refuse_missing_file(reach.store)
-    found = loops.run(examine(reach))
-    if reach.as_json:
+    settings.refuse_missing_file(store)
+    way = _Way(
+        cluster,
+        settings.read_secret(secret_file),
+        settings.read_tls(tls_cert, tls_key, tls_ca, tls_server_name),
+    )
+    found = loops.run(examine(store, way))
+    if as_json:
         click.echo(json.dumps({**msgspec.to_builtins(found), "verdict": found.worst}))
     else:
         _show(found)
     raise click.exceptions.Exit(_CODES[found.worst])
 
 
-async def examine(reach: reaching.Reach) -> Checkup:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How silos are reached: the service's name, its secrets, certificates."""
+
+    cluster: str
+    secret: list[str] | None
+    tls: Tls | None
+
+
+async def examine(url: str, way: _Way) -> Checkup:
     """Look everything over.
 
     Raises:
@@ -69,13 +99,13 @@ async def examine(reach: reaching.Reach) -> Checkup:
         StoreUnavailable: it does not answer.
     """
     clock, entropy = SystemClock(), SystemEntropy()
-    store = await open_store(reach.store, cluster=reach.cluster, clock=clock, entropy=entropy)
+    store = await open_store(url, cluster=way.cluster, clock=clock, entropy=entropy)
     try:
-        found = await checkup.examine(store, reach.cluster, clock, entropy)
+        found = await checkup.examine(store, way.cluster, clock, entropy)
     finally:
         await store.close()
     living = [row for row in found.rows if row.status is not Status.DEAD]
-    answers = await asyncio.gather(*(_dial(row, reach) for row in living))
+    answers = await asyncio.gather(*(_dial(row, way) for row in living))
     order = list(Verdict)
     return msgspec.structs.replace(
         found,
@@ -85,17 +115,17 @@ async def examine(reach: reaching.Reach) -> Checkup:
     )
 
 
-async def _dial(row: SiloRow, reach: reaching.Reach) -> Finding:
+async def _dial(row: SiloRow, way: _Way) -> Finding:
     """Connect to a silo and shake hands: a connection alone succeeds with a process that is stopped."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
         async with connect(
             row.address,
-            cluster=reach.cluster,
-            secret=settings.read_secret(reach.secret_file),
-            tls=settings.read_tls(*reach.tls),
-            connect_timeout_s=min(_DIAL_S, reach.timeout),
+            cluster=way.cluster,
+            secret=way.secret,
+            tls=way.tls,
+            connect_timeout_s=_DIAL_S,
         ):
             took = loop.time() - began
     except errors.DurumError as exc:
