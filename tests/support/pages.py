@@ -7,13 +7,17 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support import servers
+
 PATIENCE_S = 30
+READY = {("durum", "dev"): "", ("durum", "silo"): "", ("valkey-server",): "Ready to accept"}
+"""Commands that stay, and what stands in the line by which they are ready."""
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"# (\w+\.py)\n")
@@ -57,8 +61,9 @@ def steps(text: str) -> Iterator[File | Snippet | Command]:
 class Reader:
     """Somebody who does what a page says, in a directory of their own.
 
-    `durum dev` stays in the background until it is killed (`kill -9 %1` is the newest) or the reader
-    leaves; everything else runs to its end.
+    `durum dev`, `durum silo` and `valkey-server` stay in the background until they are killed (`kill -9 %1`
+    and `kill -TERM %1` mean the newest) or the reader leaves; `export NAME=VALUE` holds from then on;
+    everything else runs to its end.
 
     Args:
         home: an empty directory.
@@ -69,7 +74,7 @@ class Reader:
         self._running: list[subprocess.Popen[str]] = []
         binaries = Path(sys.executable).parent
         unset = {"DURUM_STORE", "DURUM_CLUSTER", "DURUM_SECRET", "DURUM_SECRET_FILE"}
-        self._env: Mapping[str, str] = {
+        self._env = {
             **{k: v for k, v in os.environ.items() if k not in unset},
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         }
@@ -89,10 +94,18 @@ class Reader:
                 self._run(shlex.split(line, comments=True), output)
 
     def _run(self, words: list[str], expected: str) -> None:
-        if words[:2] == ["durum", "dev"]:
-            self._start(words)
+        stays = [mark for begin, mark in READY.items() if tuple(words[: len(begin)]) == begin]
+        if stays and "--help" not in words:
+            self._start(words, stays[0])
+        elif words[0] == "export":
+            self._env |= {name: value for name, _, value in (w.partition("=") for w in words[1:])}
         elif words == ["kill", "-9", "%1"]:
             _end(self._running.pop())
+        elif words == ["kill", "-TERM", "%1"]:
+            stopped = self._running.pop()
+            stopped.terminate()
+            assert stopped.wait(PATIENCE_S) == 0, stopped.args
+            _end(stopped)
         else:
             done = subprocess.run(
                 words,
@@ -109,7 +122,9 @@ class Reader:
                 f"$ {shlex.join(words)}\n{came}\nthe page says:\n{expected}"
             )
 
-    def _start(self, words: list[str]) -> None:
+    def _start(self, words: list[str], mark: str) -> None:
+        if words[0] == "valkey-server":
+            words = [servers.binary_of("valkey") or words[0], *words[1:]]
         log = (self._home / f"silo-{len(self._running)}.log").open("w+")
         with log:
             process = subprocess.Popen(
@@ -119,12 +134,16 @@ class Reader:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                preexec_fn=servers.die_with_parent,  # noqa: PLW1509 - loaded before any fork
             )
             self._running.append(process)
             assert process.stdout is not None
-            if not process.stdout.readline():
-                log.seek(0)
-                raise AssertionError(f"$ {shlex.join(words)}\n{log.read()}")
+            seen = ""
+            while not (line := process.stdout.readline()) or mark not in line:
+                seen += line
+                if not line:
+                    log.seek(0)
+                    raise AssertionError(f"$ {shlex.join(words)}\n{seen}{log.read()}")
 
     def __enter__(self) -> Self:
         return self
