@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         SiloLost,
         StoreError,
         StoreUnavailable,
+        StreamMoved,
         Superseded,
     )
     from durum.grains.actor import Actor, one_way, read_only
@@ -94,6 +95,7 @@ __all__ = [
     "StatelessWorker",
     "StoreError",
     "StoreUnavailable",
+    "StreamMoved",
     "Superseded",
     "Timer",
     "Tls",

@@ -15,6 +15,7 @@ DurumError
 │   ├── CallTimeout             its deadline passed
 │   ├── SiloLost                the connection broke while it was under way
 │   ├── CommitFailed            it ran, its commit was refused or its outcome is unknown
+│   ├── StreamMoved             its actor moved in the middle of a stream of results
 │   ├── ReplyForgotten          it ran before, under this key, and only that is remembered
 │   └── RemoteError             the method raised something the caller cannot name
 ├── StoreError
@@ -137,6 +138,13 @@ class CommitFailed(CallError):
     did_run is "rolled_back" where the store refused them, and "maybe" where its answer was lost. Repeat the
     call in the first case; in the second with an idempotency key, or look first.
     """
+
+
+class StreamMoved(CallError):
+    """The actor moved to another silo, or was put away, in the middle of a stream of results. What came
+    before is right; call the method again for the rest."""
+
+    usual = DidRun.ROLLED_BACK
 
 
 class ReplyForgotten(CallError):

@@ -27,6 +27,7 @@ from durum.config import Limits, Tls
 from durum.grains.actor import Actor
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Reference, Target, caller_of, reference
+from durum.grains.streams import Source
 from durum.ids import Address
 
 __all__ = ["Cluster", "connect"]
@@ -292,6 +293,27 @@ class _Bridge:
         if self._thread.is_current:
             return await calling
         return await asyncio.wrap_future(self._thread.start(calling))
+
+    def stream(self, target: Target, method: Method, args: bytes, options: CallOptions) -> Source:
+        return _BridgedSource(
+            self._thread, self._thread.cluster.router.stream(target, method, args, options)
+        )
+
+
+class _BridgedSource:
+    """Results of a streaming method, brought from the connection's own loop to any other."""
+
+    def __init__(self, thread: LoopThread, source: Source) -> None:
+        self._thread = thread
+        self._source = source
+
+    async def receive(self) -> bytes:
+        if self._thread.is_current:
+            return await self._source.receive()
+        return await asyncio.wrap_future(self._thread.start(self._source.receive()))
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def _check_call(call: object) -> None:

@@ -13,7 +13,7 @@ from durum import errors
 from durum.errors import DidRun
 from durum.ids import GrainId
 from durum.wire.connection import LinkBroken
-from durum.wire.messages import AnyMessage, Call, Failure, Hop, Moved, Notice
+from durum.wire.messages import AnyMessage, Call, Failure, Hop, Moved, Notice, Open
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +79,7 @@ class Delivery:
     near: str = ""
 
     @classmethod
-    def of(cls, call: Call, now: float) -> Self:
+    def of(cls, call: Call | Open, now: float) -> Self:
         """The delivery of another process's call, which goes on as it came.
 
         Args:
@@ -92,7 +92,7 @@ class Delivery:
             hash=zlib.crc32(call.grain.encode()),
             method=call.method,
             args=call.args,
-            key=call.key,
+            key=call.key if isinstance(call, Call) else "",
             origin=Origin(call.chain, call.request),
             timeout_s=timeout_s,
             deadline=now + timeout_s,
@@ -138,6 +138,26 @@ class Delivery:
             timeout_s=timeout_s,
             deadline=now + timeout_s,
             hops=notice.hops + 1,
+        )
+
+    def open(self, number: int, window: int) -> Open:
+        """The message that asks for a stream.
+
+        Args:
+            number: its id on its connection.
+            window: so many items may be on their way.
+        """
+        origin = self.origin or _OUTSIDE
+        return Open(
+            number,
+            self.grain,
+            self.method,
+            self.args,
+            max(1, int(self.timeout_s * 1000)),
+            window,
+            origin.chain,
+            self.hops,
+            origin.request,
         )
 
     def chain_ends(self) -> None:

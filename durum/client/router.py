@@ -14,11 +14,12 @@ import zlib
 from typing import Final
 
 from durum import errors
-from durum.client.deadlines import Deadlines, expire, withdraw
+from durum.client.carrier import Carrier
+from durum.client.deadlines import Deadlines, withdraw
 from durum.client.delivery import Delivery, Origin
 from durum.client.links import Links
-from durum.client.nearest import Nearest
 from durum.client.routes import Link, Routes
+from durum.client.streams import Incoming, Received, Streams
 from durum.clock import Clock
 from durum.config import Limits
 from durum.errors import DidRun
@@ -33,7 +34,8 @@ from durum.wire.messages import (
     Call,
     Failure,
     Goodbye,
-    Moved,
+    Item,
+    Open,
     Reply,
     Table,
 )
@@ -43,8 +45,6 @@ _SWEEP_S: Final = 0.1
 _IDLE_FRACTION: Final = 0.03
 """Of the usual deadline: so late may a call be that was sent while nothing else was under way."""
 _NIL: Final = b"\xc0"
-_FIRST_PAUSE_S: Final = 0.005
-_LAST_PAUSE_S: Final = 0.25
 
 
 class Router:
@@ -76,9 +76,17 @@ class Router:
         self._limits = limits
         self._through = through
         self._timeout_ms = int(limits.call_timeout_s * 1000)
-        self._nearest = Nearest(links, routes, entropy)
         self.deadlines = Deadlines(links, clock, limits.call_timeout_s)
-        self._closed = False
+        self._carrier = Carrier(
+            links=links,
+            routes=routes,
+            clock=clock,
+            entropy=entropy,
+            limits=limits,
+            deadlines=self.deadlines,
+            through=through,
+        )
+        self._streams: Streams = {}
 
     # The hot path ---------------------------------------------------------------------------------
 
@@ -151,11 +159,56 @@ class Router:
             origin: the turn that makes the call, if one does.
             first: how a first attempt has ended.
         """
-        now = self._clock.boottime()
-        timeout_s = self._limits.call_timeout_s if options.timeout_s is None else options.timeout_s
+        delivery = self._delivery(target, method, args, options, origin)
         if origin is not None:
-            timeout_s = max(0.0, min(timeout_s, origin.deadline - now))
-        delivery = Delivery(
+            now = self._clock.boottime()
+            delivery.timeout_s = max(0.0, min(delivery.timeout_s, origin.deadline - now))
+            delivery.deadline = now + delivery.timeout_s
+        if method.one_way:
+            return await self._notify(delivery)
+        answer = await self._carrier.carry(delivery, first)
+        if isinstance(answer, Reply):
+            return answer.result
+        end = failure.rebuild(answer, target.kind)
+        if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
+            end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
+        raise end
+
+    def stream(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,
+        options: CallOptions,
+        *,
+        origin: Origin | None = None,
+    ) -> Received:
+        """The results of a streaming method. Nothing is sent before the first is asked for.
+
+        Args: as those of `call`; the time limit is each item's.
+        """
+        if options.idempotency_key:
+            raise errors.ArgumentError(
+                f"idempotency_key: {target.grain}: {method.name} gives a stream and records nothing; it was"
+                " not called. Call it without a key."
+            )
+        delivery = self._delivery(target, method, args, options, origin)
+        return Received(self._incoming(delivery), target.kind)
+
+    def relay_stream(self, message: Open) -> Incoming:
+        """As `relay`, for a stream."""
+        return self._incoming(Delivery.of(message, self._clock.boottime()))
+
+    def _delivery(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,
+        options: CallOptions,
+        origin: Origin | None,
+    ) -> Delivery:
+        timeout_s = self._limits.call_timeout_s if options.timeout_s is None else options.timeout_s
+        return Delivery(
             grain=target.grain,
             hash=target.hash,
             method=method.name,
@@ -165,17 +218,17 @@ class Router:
             near=target.kind.name if target.kind.stateless else "",
             origin=origin,
             timeout_s=timeout_s,
-            deadline=now + timeout_s,
+            deadline=self._clock.boottime() + timeout_s,
         )
-        if method.one_way:
-            return await self._notify(delivery)
-        answer = await self._carry(delivery, first)
-        if isinstance(answer, Reply):
-            return answer.result
-        end = failure.rebuild(answer, target.kind)
-        if isinstance(end, errors.CallError) and end.did_run is DidRun.NO:
-            end.did_run = delivery.ran  # an earlier attempt of a keyed call may have run
-        raise end
+
+    def _incoming(self, delivery: Delivery) -> Incoming:
+        return Incoming(self._carrier, self._streams, delivery, self._limits.stream_window)
+
+    def take_item(self, link: Link, item: Item) -> None:
+        """An item of a stream has arrived."""
+        stream = self._streams.get((id(link), item.id))
+        if stream is not None:
+            stream.feed(item)
 
     async def _notify(self, delivery: Delivery) -> bytes:
         """Hand a one-way call to a connection. Nobody will know what becomes of it."""
@@ -194,14 +247,7 @@ class Router:
         Raises:
             CallError: no silo could be reached; it did not run.
         """
-        link: Link | None = None
-        while link is None:
-            left_s = delivery.deadline - self._clock.boottime()
-            if left_s <= 0 or self._closed:
-                raise delivery.ending(closed=self._closed)
-            link = await self._route(delivery, left_s)
-        if delivery.pickled and not link.trusted:
-            raise delivery.exposed()
+        link = await self._carrier.lead(delivery)
         link.send(delivery.notice(delivery.deadline - self._clock.boottime()))
 
     async def relay(self, call: Call) -> Reply | Failure:
@@ -217,7 +263,7 @@ class Router:
             CallError: there is none; `did_run` says whether it ran.
         """
         delivery = Delivery.of(call, self._clock.boottime())
-        answer = await self._carry(delivery, None)
+        answer = await self._carrier.carry(delivery, None)
         if type(answer) is Failure and answer.did_run is DidRun.NO:
             answer.did_run = delivery.ran
         return answer
@@ -226,141 +272,13 @@ class Router:
         """Whether calls to a grain stay inside this silo, as far as is known now."""
         return self._routes.leads_here(zlib.crc32(grain.encode()))
 
-    async def _carry(
-        self, delivery: Delivery, outcome: AnyMessage | Exception | None
-    ) -> Reply | Failure:
-        """Send a call until it has an answer, or may not be sent again."""
-        while True:
-            if outcome is not None:
-                if type(outcome) is Reply:
-                    return outcome
-                if isinstance(outcome, Moved):
-                    self._routes.redirect(self._partition(delivery), outcome)
-                end = delivery.judge(outcome)
-                if end is not None:
-                    return end
-                await self._pause(delivery)
-            left_s = delivery.deadline - self._clock.boottime()
-            if left_s <= 0 or self._closed:
-                raise delivery.ending(closed=self._closed)
-            link = await self._route(delivery, left_s)
-            if link is None:
-                outcome = None
-                continue
-            if delivery.pickled and not link.trusted:
-                raise delivery.exposed()
-            left_s = delivery.deadline - self._clock.boottime()
-            call = delivery.call(link.next_id(), left_s)
-            outcome = await self._attempt(link, call, left_s)
-
-    async def _attempt(self, link: Link, call: Call, left_s: float) -> AnyMessage | Exception:
-        try:
-            future = link.request(call)
-        except LinkBroken as exc:
-            return exc
-        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), expire, future)
-        mark = (id(link), call.id)
-        self.deadlines.timed.add(mark)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            withdraw(link, call.id)
-            raise
-        except TimeoutError as exc:
-            withdraw(link, call.id)
-            return exc
-        except LinkBroken as exc:
-            return exc
-        finally:
-            timer.cancel()
-            self.deadlines.timed.discard(mark)
-
-    async def _route(self, delivery: Delivery, left_s: float) -> Link | None:
-        """The connection to the grain's owner, or None: look again."""
-        if delivery.near:
-            return await self._near_link(delivery, left_s)
-        partition = self._partition(delivery)
-        link = self._routes.by_partition[partition]
-        if link is not None and not link.closing:
-            return link
-        if self._through:
-            return await self._any_link(delivery, partition)
-        return await self._owners_link(delivery, partition, left_s)
-
-    async def _owners_link(self, delivery: Delivery, partition: int, left_s: float) -> Link | None:
-        """The connection to a partition's owner, dialed if need be."""
-        address = self._routes.owner(partition)
-        if address is None:
-            delivery.last = (
-                "no active silo is known"
-                if not self._routes.silos
-                else "no silo owns the grain now"
-            )
-            await self._wait_table(left_s)
-            return None
-        own = self._routes.own_link(address)
-        if own is not None:
-            self._routes.use(partition, own)
-            return own
-        try:
-            async with asyncio.timeout(left_s):
-                connection = await self._links.get(address)
-        except (OSError, errors.ClusterError) as exc:
-            self._routes.redirect(partition, Moved(0, address, -1))
-            why = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
-            await self._no_link(delivery, why)
-            return None
-        if self._partition(delivery) == partition and self._routes.owner(partition) == address:
-            self._routes.use(partition, connection)
-        return connection
-
-    async def _any_link(self, delivery: Delivery, partition: int) -> Link | None:
-        """A connection to any silo, which brings the call on its way."""
-        link = self._nearest.gateway(partition)
-        if link is None:
-            await self._no_link(delivery, "no silo can be reached")
-        else:
-            self._routes.use(partition, link)
-        return link
-
-    async def _near_link(self, delivery: Delivery, left_s: float) -> Link | None:
-        """A connection to any silo that hosts the kind."""
-        try:
-            link = await self._nearest.host(delivery.near, through=self._through, left_s=left_s)
-        except (OSError, errors.ClusterError) as exc:
-            await self._no_link(delivery, str(exc) or type(exc).__name__)
-            return None
-        if link is None:
-            await self._no_link(delivery, "no silo that hosts the kind can be reached")
-        return link
-
-    async def _no_link(self, delivery: Delivery, why: str) -> None:
-        delivery.last = why
-        delivery.attempts += 1
-        await self._pause(delivery)
-
-    def _partition(self, delivery: Delivery) -> int:
-        return delivery.hash % len(self._routes.by_partition)
-
-    async def _wait_table(self, left_s: float) -> None:
-        try:
-            async with asyncio.timeout(min(left_s, _LAST_PAUSE_S)):
-                await self._routes.wait_change()
-        except TimeoutError:
-            pass
-
-    async def _pause(self, delivery: Delivery) -> None:
-        """Wait a little longer each time, but go at once where the call was told where to go."""
-        attempts = delivery.attempts + max(0, delivery.hops - self._limits.forward_hops)
-        if attempts:
-            longest = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts, 10))
-            await self._clock.sleep(longest * (0.5 + self._entropy.fraction() / 2))
-
     # What silos push ------------------------------------------------------------------------------
 
     def received(self, connection: Connection, message: AnyMessage) -> None:
         """Take in what a silo sent unasked."""
-        if isinstance(message, Table):
+        if isinstance(message, Item):
+            self.take_item(connection, message)
+        elif isinstance(message, Table):
             self.learn(message)
         elif isinstance(message, Goodbye):
             self._routes.lose(connection)
@@ -380,4 +298,4 @@ class Router:
 
     def close(self) -> None:
         """Let calls that are being delivered end with their present attempt."""
-        self._closed = True
+        self._carrier.close()

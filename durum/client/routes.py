@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from durum.ids import Address, SiloId
-from durum.wire.messages import AnyMessage, Call, Cancel, Moved, Notice, Table
+from durum.wire.messages import AnyMessage, Call, Cancel, Credit, Moved, Notice, Open, Table
 
 _NOBODY: Final = 0xFFFF
 
@@ -23,7 +23,7 @@ class Link(Protocol):
         """A number for a request, larger than all before."""
         ...
 
-    def request(self, message: Call) -> asyncio.Future[AnyMessage]:
+    def request(self, message: Call | Open) -> asyncio.Future[AnyMessage]:
         """Send a call; the future gets the answer, or LinkBroken."""
         ...
 
@@ -31,7 +31,7 @@ class Link(Protocol):
         """Its answer no longer matters."""
         ...
 
-    def send(self, message: Cancel | Notice) -> None:
+    def send(self, message: Cancel | Notice | Credit) -> None:
         """Send what needs no answer."""
         ...
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
@@ -24,6 +31,7 @@ from durum.wire.shapes import Unsupported
 KIND_ATTRIBUTE: Final = "_durum_kind"
 READ_ONLY_MARK: Final = "_durum_read_only"
 ONE_WAY_MARK: Final = "_durum_one_way"
+_STREAMS: Final = (AsyncIterator, AsyncGenerator, AsyncIterable)
 HOOKS: Final = frozenset({"on_activate", "on_deactivate", "on_reminder", "migrate_state"})
 """Public methods that Durum calls and nobody else can."""
 
@@ -212,7 +220,10 @@ class GrainKind:
             if not callable(function):
                 continue
             hints = typing.get_type_hints(function, localns=self._localns, include_extras=True)
-            view = self.view if getattr(function, READ_ONLY_MARK, False) else None
+            streams = inspect.isasyncgenfunction(function)
+            if streams:
+                hints["return"] = self._item(name, hints.get("return"))
+            view = self.view if streams or getattr(function, READ_ONLY_MARK, False) else None
             yield (
                 name,
                 Method(
@@ -224,8 +235,18 @@ class GrainKind:
                     pickled=self.options.pickle,
                     one_way=getattr(function, ONE_WAY_MARK, False),
                     near=self.stateless,
+                    streams=streams,
                 ),
             )
+
+    def _item(self, name: str, returned: Any) -> Any:
+        """What a streaming method yields."""
+        args = typing.get_args(returned)
+        if typing.get_origin(returned) not in _STREAMS or not args:
+            raise errors.ConfigError(
+                f"{self._title}.{name} yields, so annotate what: -> AsyncIterator[...], of collections.abc."
+            )
+        return args[0]
 
     def _migration(self) -> Callable[[Any, dict[str, object], int], object] | None:
         if "migrate_state" not in self.hooks:

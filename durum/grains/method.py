@@ -31,7 +31,7 @@ def waits(function: object) -> bool:
     """Whether a coroutine function can ever suspend: without an await in its code it cannot."""
     if not isinstance(function, types.FunctionType):
         return True
-    if not function.__code__.co_flags & inspect.CO_COROUTINE:
+    if not function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return True
     return any(step.opname in _WAITING for step in dis.get_instructions(function))
 
@@ -72,6 +72,7 @@ class Method:
         pickled: whether values of types that msgspec does not know are pickled.
         one_way: its callers do not wait for it.
         near: any silo that hosts the kind will do.
+        streams: it is an async generator; its result is each item.
 
     Attributes:
         opaque: it takes or returns pickled values, so it may be called over trusted links only.
@@ -104,9 +105,11 @@ class Method:
         pickled: bool = False,
         one_way: bool = False,
         near: bool = False,
+        streams: bool = False,
     ) -> None:
         self._pickled: Final = pickled
         self.one_way: Final = one_way
+        self.streams: Final = streams
         self.owner: Final = owner
         self.name: Final = name
         self.function: Final = function
@@ -133,7 +136,7 @@ class Method:
             if isinstance(each.codec, OpaqueCodec)
         ]
         self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
-        self.plain: Final = not (self.opaque or one_way or near)
+        self.plain: Final = not (self.opaque or one_way or near or streams)
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {

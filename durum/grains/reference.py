@@ -19,6 +19,7 @@ from durum import errors, ids
 from durum.grains.kind import GrainKind, kind_of
 from durum.grains.method import Method
 from durum.grains.source import compile_function
+from durum.grains.streams import Results, Source
 from durum.ids import GrainId
 
 T = TypeVar("T")
@@ -83,6 +84,12 @@ class Caller(Protocol):
             CallError: there is none; did_run says what is known.
             Exception: the method's own, in its own type where the caller knows it.
         """
+        ...
+
+    def stream(
+        self, target: Target, method: Method, args: bytes, options: CallOptions, /
+    ) -> Source:
+        """The results of a streaming method. Nothing is sent before the first is asked for."""
         ...
 
 
@@ -162,7 +169,19 @@ class _Nobody:
         args: bytes,  # noqa: ARG002 - the Caller's signature
         options: CallOptions,  # noqa: ARG002
     ) -> Awaitable[bytes]:
-        raise errors.ArgumentError(
+        raise self._error(target, method)
+
+    def stream(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,  # noqa: ARG002
+        options: CallOptions,  # noqa: ARG002
+    ) -> Source:
+        raise self._error(target, method)
+
+    def _error(self, target: Target, method: Method) -> errors.ArgumentError:
+        return errors.ArgumentError(
             f"{target.grain}: this reference was unpickled and belongs to no cluster; "
             f"{method.name} did not run. Take a new one: cluster.actor("
             f"{target.kind.cls.__qualname__}, {target.key!r})."
@@ -296,17 +315,28 @@ def _proxy_method(method: Method) -> object:
     everything = "".join(f"{each.name}, " for each in method.parameters)
     written = "".join(f"{each.written}, " for each in method.parameters)
     check = f"        _durum_check(({everything}))\n" if method.names["_durum_check"] else ""
+    carry = (
+        "    return _durum_results(_durum_self._durum_caller.stream(\n"
+        if method.streams
+        else "    return _durum_decode(await _durum_self._durum_call(\n"
+    )
     text = (
-        f"async def {method.name}(_durum_self, {method.signature}):\n    try:\n{check}"
+        f"{'' if method.streams else 'async '}def {method.name}(_durum_self, {method.signature}):\n"
+        f"    try:\n{check}"
         f"        _durum_args = _durum_write(({written}))\n"
         "        if _durum_len(_durum_args) > _durum_method.limit_bytes:\n"
         "            _durum_method.sized(_durum_args)\n"
         "    except Exception:\n"
         f"        _durum_args = _durum_method.pack_slowly(({everything}))\n"
-        "    return _durum_decode(await _durum_self._durum_call(\n"
-        "        _durum_self._durum_target, _durum_method, _durum_args, _durum_self._durum_options))\n"
+        f"{carry}"
+        "        _durum_self._durum_target, _durum_method, _durum_args, _durum_self._durum_options)"
+        f"{', _durum_decode' if method.streams else ''})\n"
     )
-    names = {**method.names, "_durum_decode": method.decode_result}
+    names = {
+        **method.names,
+        "_durum_decode": method.decode_result,
+        "_durum_results": Results,
+    }
     function = compile_function(method.name, text, names, f"{method.owner} reference")
     function.__qualname__ = f"{method.owner}.{method.name}"
     function.__doc__ = method.function.__doc__

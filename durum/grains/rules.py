@@ -116,9 +116,7 @@ def _method_objection(name: str, value: object) -> str:
             f"a {type(value).__name__} cannot be called from outside. Write an `async def`, or "
             f"begin its name with an underscore: _{name}"
         )
-    if inspect.isasyncgenfunction(value):
-        return "an async generator cannot be called from outside; return a list"
-    if not inspect.iscoroutinefunction(value):
+    if not inspect.iscoroutinefunction(value) and not inspect.isasyncgenfunction(value):
         return (
             "public methods are called from other processes, so they must be `async def`. Make it "
             f"one, or begin its name with an underscore: _{name}"

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from durum import errors
-from durum.grains.kind import GrainKind
+from durum.grains.kind import GrainKind, Method
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId, Token
 from durum.silo import refusals
+from durum.silo.aside import Aside
 from durum.silo.durable import Durable
+from durum.silo.home import Home
 from durum.silo.host import ActivationHost
 from durum.silo.mailbox import Mailbox
-from durum.silo.performer import Performer, Tracking
+from durum.silo.meters import Meter
+from durum.silo.performer import Performer
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import LEGAL, State
-from durum.silo.timers import Timers
+from durum.silo.streams import Outgoing
 from durum.silo.turn import HOOK, HOOK_TURN, Hook, Sink, Turn, refuse
 from durum.telemetry import Log
 from durum.wire.administration import PREFIX
@@ -29,32 +31,6 @@ _log = Log("durum.activation")
 
 
 _VALID: Final = State.VALID  # looked up for every call
-
-
-class Home(Tracking, Protocol):
-    """Where an activation lives."""
-
-    def elsewhere(self, turn: Turn) -> None:
-        """Place a call that did not run in this activation."""
-        ...
-
-    def administer(self, sink: Sink, call: Call) -> None:
-        """Take in what is no call of a method, but an operator's request."""
-        ...
-
-    def removed(self, activation: Activation, *, doubtful: bool, lost: bool) -> None:
-        """It is gone.
-
-        Args:
-            activation: which.
-            doubtful: a commit of unknown outcome may still land.
-            lost: the store has another owner or version.
-        """
-        ...
-
-    def retire(self, activation: Activation, reason: Reason) -> None:
-        """It asks to be deactivated."""
-        ...
 
 
 class Activation:
@@ -69,6 +45,7 @@ class Activation:
     """
 
     __slots__ = (
+        "_aside",
         "_durable",
         "_home",
         "_limit",
@@ -80,7 +57,6 @@ class Activation:
         "_services",
         "_settled",
         "_state",
-        "_timers",
         "_waiting",
         "grain",
         "kind",
@@ -97,7 +73,7 @@ class Activation:
         partition: int,
         token: Token,
         services: Services,
-        home: Home,
+        home: Home[Activation],
     ) -> None:
         options = kind.options
         self.kind = kind
@@ -107,12 +83,13 @@ class Activation:
         self._services = services
         self._load = services.load
         self._methods = services.meters.serve(kind)
-        self._next_turn = services.turns.__next__
+        self._next_turn = services.next_turn
         self._home = home
         self._state = State.ACTIVATING
         self._settled: asyncio.Event | None = None
-        self._timers: Timers | None = None
-        self._waiting: deque[Turn] = deque()  # calls that came before or after it was valid
+        self._aside: Aside | None = None
+        # Calls that came before or after it was valid. No deque: an empty one takes 700 bytes.
+        self._waiting: list[Turn] = []
         self._limit = options.mailbox_calls or services.config.limits.mailbox_calls
         self._mailbox: Mailbox[Turn] = Mailbox(
             grain,
@@ -144,8 +121,8 @@ class Activation:
 
     @property
     def idle(self) -> bool:
-        """Valid, with nothing running and nothing waiting, and no timer that keeps it."""
-        if self._timers is not None and self._timers.keep_alive:
+        """Valid, with nothing running or waiting, no stream, and no timer that keeps it."""
+        if self._aside is not None and self._aside.busy:
             return False
         return self._state is State.VALID and self._mailbox.idle
 
@@ -174,8 +151,8 @@ class Activation:
                 return self._home.administer(sink, call)
             return self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
         method, meter = known
-        if method.opaque and not sink.trusted:
-            return self._refuse(sink, call, refusals.untrusted(self.grain, call.method))
+        if not method.plain and self._takes_specially(call, sink, method, meter):
+            return None
         turn = Turn(
             self._next_turn(),
             call,
@@ -193,6 +170,28 @@ class Activation:
         if self._state is _VALID:
             return self._performer.admit(turn, now)
         return self._take_unready(turn, now)
+
+    def _takes_specially(self, call: Call, sink: Sink, method: Method, meter: Meter) -> bool:
+        """Take in a call that is to be refused, or that asks for a stream. False where it is neither."""
+        if method.opaque and not sink.trusted:
+            self._refuse(sink, call, refusals.untrusted(self.grain, call.method))
+        elif not method.streams:
+            return False
+        elif not isinstance(sink, Outgoing):
+            self._refuse(sink, call, refusals.no_call(self.grain, call.method))
+        elif self._state not in {State.ACTIVATING, State.VALID}:
+            self._refuse(sink, call, refusals.not_serving(self.grain, "it moves"))
+        else:
+            self.used = self._load.tick
+            try:
+                self._beside().begin(sink, method, meter, self._durable.instance)
+            except errors.ArgumentError as exc:
+                self._refuse(sink, call, exc)
+        return True
+
+    def leave(self, stream: Outgoing) -> None:
+        """A stream is over."""
+        self._beside().leave(stream)
 
     def _refuse(self, sink: Sink, call: Call, error: errors.CallError) -> None:
         """Refuse a call that is no turn yet."""
@@ -226,14 +225,17 @@ class Activation:
         turn.fail(error)
         self._performer.forget(turn)
 
-    # What are no calls: timers -------------------------------------------------------------------------
+    # What are no calls: timers and streams ----------------------------------------------------------
 
     def _set_timer(self, spec: TimerSpec) -> Timer:
         if self._state in {State.DEACTIVATING, State.GONE}:
             return Timer(spec.name, None)
-        if self._timers is None:
-            self._timers = Timers(self.grain, self.kind, self._durable, self._services, self)
-        return self._timers.start(spec)
+        return self._beside().set_timer(spec)
+
+    def _beside(self) -> Aside:
+        if self._aside is None:
+            self._aside = Aside(self.grain, self.kind, self._durable, self._services, self)
+        return self._aside
 
     def enter(self, turn: Turn, now: float) -> None:
         """Let in a turn that is no call."""
@@ -280,7 +282,7 @@ class Activation:
             return  # dropped meanwhile
         self._go(State.VALID)
         while self._waiting and self._is(State.VALID):
-            turn = self._waiting.popleft()
+            turn = self._waiting.pop(0)
             if turn.tracked:
                 self._home.untrack(turn)
             self._performer.enter(turn, self._services.clock.boottime())
@@ -288,7 +290,7 @@ class Activation:
     def fail(self, error: errors.CallError) -> None:
         """It cannot be activated: refuse the calls that came meanwhile, and go."""
         while self._waiting:
-            self._reject(self._waiting.popleft(), error)
+            self._reject(self._waiting.pop(0), error)
         self.drop()
 
     async def deactivate(
@@ -305,8 +307,8 @@ class Activation:
         if self._state is not State.VALID:
             return
         self._go(State.DEACTIVATING)
-        if self._timers is not None:
-            self._timers.stop()
+        if self._aside is not None:
+            self._aside.stop()
         self._waiting.extend(self._mailbox.take_waiting())
         if self._mailbox.running:
             await self._wait_quiet(within_s)
@@ -330,8 +332,8 @@ class Activation:
         if self._state is State.GONE:
             return
         self._go(State.GONE)
-        if self._timers is not None:
-            self._timers.stop()
+        if self._aside is not None:
+            self._aside.stop()
         self._home.removed(self, doubtful=self._durable.unsettled, lost=self._durable.lost)
         waiting = [*self._waiting, *self._mailbox.take_nested(), *self._mailbox.take_waiting()]
         self._waiting.clear()

@@ -21,10 +21,11 @@ from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
 from durum.silo.holdings import Holding
 from durum.silo.services import Services
+from durum.silo.streams import Outgoings
 from durum.silo.turn import Sink, Turn, refuse
 from durum.silo.unanswered import Unanswered
 from durum.wire.administration import ANYWHERE, PREFIX
-from durum.wire.messages import Call, Cancel, Moved, Notice
+from durum.wire.messages import Call, Cancel, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
 
@@ -68,6 +69,7 @@ class Dispatcher:
         self._tracked: dict[tuple[int, int], Turn] = {}
         self._any_tracked = asyncio.Event()
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
+        self.streams = Outgoings(services, self.call)
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
         self._administration: Administration
@@ -108,9 +110,21 @@ class Dispatcher:
         unanswered = Unanswered(notice, self._services, trusted=sink.trusted)
         self.call(unanswered, unanswered.call)
 
+    def stream(self, sink: Sink, message: Open) -> None:
+        """Take in a request for a stream; its items and its end go to the sink."""
+        self.streams.open(sink, message)
+
+    def lost(self, sink: Sink) -> None:
+        """Whoever sent calls is gone, and nothing can be sent there any more."""
+        self.streams.lost(sink)
+
     def cancel(self, sink: Sink, message: Cancel) -> None:
         """The caller no longer waits for a call."""
         turn = self._tracked.get((id(sink), message.id))
+        stream = self.streams.find(sink, message.id)
+        if stream is not None:
+            stream.cancel()
+            sink = stream  # as which it may wait for its partition
         if turn is not None:
             self._cancel(turn)
         elif (id(sink), message.id) in self._held_up:

@@ -18,10 +18,13 @@ from durum.wire.messages import (
     AnyMessage,
     Call,
     Cancel,
+    Credit,
     Goodbye,
     Gossip,
     HandOver,
+    Item,
     Notice,
+    Open,
     Probe,
     Released,
     Table,
@@ -82,6 +85,8 @@ class Gateway:
                 self._dispatcher.cancel(connection, message)
         elif type(message) is Notice:
             self._dispatcher.notice(connection, message)
+        elif isinstance(message, Open | Credit | Item):
+            self._stream(connection, message)
         elif isinstance(message, Probe | HandOver | Released | Gossip):
             if connection.peer.role == "silo":
                 self._peers.received(connection, message)
@@ -91,7 +96,16 @@ class Gateway:
         elif isinstance(message, Goodbye):
             self._router.received(connection, message)
 
-    def _carry(self, connection: Connection, call: Call) -> bool:
+    def _stream(self, connection: Connection, message: Open | Credit | Item) -> None:
+        if isinstance(message, Open):
+            if not (connection.peer.through and self._carry(connection, message)):
+                self._dispatcher.stream(connection, message)
+        elif isinstance(message, Item):
+            self._router.received(connection, message)
+        elif not self._relay.credit(connection, message):
+            self._dispatcher.streams.credit(connection, message)
+
+    def _carry(self, connection: Connection, call: Call | Open) -> bool:
         """Pass a client's call on, where it is for another silo."""
         if self._dispatcher.works_for(call.grain):
             return False
@@ -104,6 +118,8 @@ class Gateway:
             self._peers.closed(connection, error)
         else:
             self._clients.pop(connection, None)
+        self._relay.lost(connection)
+        self._dispatcher.lost(connection)
 
     def push(self, table: Table) -> None:
         """Tell all clients who should own what."""

@@ -11,6 +11,7 @@ from durum.grains.context import TurnContext
 from durum.grains.entries import EntryStore
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 from durum.silo.performer import Performer
@@ -84,6 +85,17 @@ class ActivationHost:
             # It runs on until it is cancelled; whoever it calls must not begin to.
             return await router.deliver(target, method, args, options, origin=origin)
         return await router.call(target, method, args, options, origin=origin)
+
+    def stream(self, target: Target, method: Method, args: bytes, options: CallOptions) -> Source:
+        """The results of another grain's streaming method, as part of the running turn's chain."""
+        turn = CURRENT.get()
+        origin: Origin | None = None
+        if turn is not None and not turn.over:
+            turn.call.request = turn.call.request or _request_of(turn)
+            origin = Origin(turn.hops(), turn.call.request, turn.deadline)
+        elif _in_hook():
+            origin = Origin((Hop(self._grain, HOOK_TURN),))
+        return self._services.router.stream(target, method, args, options, origin=origin)
 
     async def save(self) -> None:
         """Commit what the running turn has so far.

@@ -6,8 +6,20 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+from durum.client.router import Router
 from durum.silo.dispatcher import Dispatcher
-from durum.wire.messages import AnyMessage, Call, Cancel, Failure, Moved, Notice, Reply
+from durum.wire.messages import (
+    AnyMessage,
+    Call,
+    Cancel,
+    Credit,
+    Failure,
+    Item,
+    Moved,
+    Notice,
+    Open,
+    Reply,
+)
 
 
 class InwardLink:
@@ -15,24 +27,29 @@ class InwardLink:
 
     def __init__(self) -> None:
         self._dispatcher: Dispatcher
+        self._router: Router
         self._ids = count(1)
         self._pending: dict[int, asyncio.Future[AnyMessage]] = {}
         self.closing = False
         self.trusted = True
 
-    def lead_to(self, dispatcher: Dispatcher) -> None:
-        """Name who takes in the calls."""
+    def lead_to(self, dispatcher: Dispatcher, router: Router) -> None:
+        """Name who takes in the calls, and who gets the items of streams."""
         self._dispatcher = dispatcher
+        self._router = router
 
     def next_id(self) -> int:
         """A number for a request, larger than all before."""
         return next(self._ids)
 
-    def request(self, message: Call) -> asyncio.Future[AnyMessage]:
+    def request(self, message: Call | Open) -> asyncio.Future[AnyMessage]:
         """Bring a call to its grain; the future gets the answer."""
         future: asyncio.Future[AnyMessage] = asyncio.get_running_loop().create_future()
         self._pending[message.id] = future
-        self._dispatcher.call(self, message)
+        if isinstance(message, Open):
+            self._dispatcher.stream(self, message)
+        else:
+            self._dispatcher.call(self, message)
         return future
 
     def forget(self, id: int) -> None:  # noqa: A002 - the wire's own name
@@ -45,6 +62,10 @@ class InwardLink:
             self._dispatcher.cancel(self, message)
         elif isinstance(message, Notice):
             self._dispatcher.notice(self, message)
+        elif isinstance(message, Item):
+            self._router.take_item(self, message)
+        elif isinstance(message, Credit):
+            self._dispatcher.streams.credit(self, message)
         elif isinstance(message, Reply | Failure | Moved):
             future = self._pending.pop(message.id, None)
             if future is not None and not future.done():

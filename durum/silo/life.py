@@ -45,7 +45,7 @@ from durum.views import SiloRow, Status, View
 from durum.wire import links as wire
 from durum.wire.connection import Connection, Handler
 from durum.wire.handshake import Introduction
-from durum.wire.messages import AnyMessage, Goodbye
+from durum.wire.messages import AnyMessage, Goodbye, Item
 
 _log = Log("durum.silo")
 _GOODBYE_S: Final = 2.0
@@ -184,7 +184,7 @@ class Life:
             services=self.services,
             version=self._version,
         )
-        inward.lead_to(self._dispatcher)
+        inward.lead_to(self._dispatcher, self._router)
         self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, self._on_superseded)
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
         administration = Administration(
@@ -388,7 +388,7 @@ class Life:
             self._halted.set_exception(error)
 
     def _on_link_message(self, connection: Connection, message: AnyMessage) -> None:
-        if isinstance(message, Goodbye):
+        if isinstance(message, Goodbye | Item):
             self._router.received(connection, message)
         else:
             self._gateway.received(connection, message)

@@ -18,6 +18,14 @@ def no_such_method(kind: GrainKind, method: str) -> errors.NoSuchMethod:
     )
 
 
+def no_call(grain: GrainId, method: str) -> errors.ArgumentError:
+    """The refusal of a plain call of a method that gives a stream."""
+    return errors.ArgumentError(
+        f"{grain}: {method} gives a stream of results and did not run. Iterate over it: async for item in"
+        f" ref.{method}(...)."
+    )
+
+
 def untrusted(grain: GrainId, method: str) -> errors.NotAuthorized:
     """The refusal of a pickle from somebody who may not bring one: opening it would run his code."""
     return errors.NotAuthorized(

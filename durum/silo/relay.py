@@ -12,10 +12,11 @@ from durum import errors
 from durum.client.router import Router
 from durum.config import Limits
 from durum.ids import SiloId
+from durum.silo.streams import WINDOW_LIMIT
 from durum.silo.turn import refuse
 from durum.tasks import TaskOwner
 from durum.wire.connection import Connection
-from durum.wire.messages import Call
+from durum.wire.messages import Call, Credit, Item, Open
 
 
 class Relay:
@@ -34,9 +35,10 @@ class Relay:
         self._tasks = tasks
         self._limits = limits
         self._carried: dict[tuple[int, int], asyncio.Task[object]] = {}
+        self._credits: dict[tuple[int, int], asyncio.Semaphore] = {}
         self._bytes = 0
 
-    def take(self, connection: Connection, call: Call) -> bool:
+    def take(self, connection: Connection, call: Call | Open) -> bool:
         """Carry a client's call, unless it belongs to this silo itself.
 
         Args:
@@ -61,7 +63,12 @@ class Relay:
             )
             return True
         self._bytes += len(call.args)
-        task = self._tasks.start(self._carry(connection, call), f"relay {call.grain}")
+        carrying = (
+            self._carry_stream(connection, call)
+            if isinstance(call, Open)
+            else self._carry(connection, call)
+        )
+        task = self._tasks.start(carrying, f"relay {call.grain}")
         self._carried[id(connection), call.id] = task
         task.add_done_callback(lambda _: self._over(connection, call))
         return True
@@ -83,7 +90,41 @@ class Relay:
             answer.id = call.id
             connection.send(answer)
 
-    def _over(self, connection: Connection, call: Call) -> None:
+    def credit(self, connection: Connection, message: Credit) -> bool:
+        """The client has room for more items. False where the stream is none of these."""
+        credit = self._credits.get((id(connection), message.id))
+        if credit is None:
+            return False
+        for _ in range(min(message.items, WINDOW_LIMIT)):
+            credit.release()
+        return True
+
+    def lost(self, connection: Connection) -> None:
+        """A client is gone, and its streams with it."""
+        for mark in [mark for mark in self._credits if mark[0] == id(connection)]:
+            self._carried[mark].cancel()
+
+    async def _carry_stream(self, connection: Connection, message: Open) -> None:
+        mark = (id(connection), message.id)
+        credit = self._credits[mark] = asyncio.Semaphore(max(1, min(message.window, WINDOW_LIMIT)))
+        incoming = self._router.relay_stream(message)
+        try:
+            while True:
+                await credit.acquire()
+                outcome = await incoming.take()
+                if not isinstance(outcome, bytes):
+                    break
+                connection.send(Item(message.id, outcome))
+        except errors.CallError as exc:
+            refuse(connection, message.id, exc)
+        else:
+            outcome.id = message.id
+            connection.send(outcome)
+        finally:
+            incoming.close()
+            del self._credits[mark]
+
+    def _over(self, connection: Connection, call: Call | Open) -> None:
         self._bytes -= len(call.args)
         del self._carried[id(connection), call.id]
 

@@ -13,7 +13,7 @@ from durum.errors import DidRun
 from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token, split_grain_id
-from durum.silo.activation import Activation, Home
+from durum.silo.activation import Activation
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
@@ -47,7 +47,7 @@ class Placing(Protocol):
         ...
 
 
-class Workers(Home):
+class Workers:
     """All of one silo.
 
     Args:

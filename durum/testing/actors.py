@@ -14,6 +14,7 @@ from durum.grains.context import TurnContext
 from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.store.parts import Part
 
@@ -96,6 +97,16 @@ class _Nowhere:
             f"{target.grain}: this actor has no silo, so {method.name} did not run. Give it a "
             "stand-in, `instance.actor = ...`, or test it in a TestCluster."
         )
+
+    def stream(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,
+        options: CallOptions,
+    ) -> Source:
+        self.call(target, method, args, options)
+        raise errors.DurumBug("a call without a silo was not refused")
 
     async def save(self) -> None:
         """Nothing to commit to."""

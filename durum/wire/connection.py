@@ -15,7 +15,7 @@ from durum.config import Limits
 from durum.telemetry import Log
 from durum.wire import apologies, frames, messages
 from durum.wire.handshake import Introduction, Peer, Side
-from durum.wire.messages import AnyMessage, Call, Failure, Goodbye, Notice, Released, Reply
+from durum.wire.messages import AnyMessage, Call, Failure, Goodbye, Released, Reply
 from durum.wire.requests import LinkBroken, Request, Requests
 from durum.wire.statistics import ConnectionStatistics
 from durum.wire.stream import Stream
@@ -25,6 +25,8 @@ __all__ = ["Connection", "Handler", "LinkBroken", "Peer"]
 _log: Final = Log("durum.connection")
 _ANSWERS: Final = frozenset({Reply, Failure, messages.Moved, messages.Ack})
 """What resolves a request; Released does so too, but not every one."""
+_LATER: Final = frozenset({messages.Notice, messages.Item})
+"""What nobody waits for by itself: those of one round leave together."""
 
 
 class Handler(Protocol):
@@ -253,7 +255,7 @@ class Connection(Stream):
                 if not future.done():
                     future.set_result(message)
                 return
-            case messages.Probe() | messages.HandOver():
+            case messages.Probe() | messages.HandOver() | messages.Open():
                 self._requests.owed.add(message.id)
             case messages.Cancel():
                 self._requests.owed.discard(message.id)
@@ -273,7 +275,7 @@ class Connection(Stream):
 
     def _leave(self) -> None:
         requests = self._requests
-        if len(requests.pending) + len(requests.owed) > 1 or type(self._out[-1]) is Notice:
+        if len(requests.pending) + len(requests.owed) > 1 or type(self._out[-1]) in _LATER:
             self._holds = self._scheduled = True
             self._loop.call_soon(self._flush_round)
         else:

@@ -217,6 +217,49 @@ class Notice(Message, tag=13):
     request: str = ""
 
 
+class Open(Message, tag=14):
+    """Please run a streaming method and send its items. Answered, after them, by a Reply without a result
+    where there are no more, or by a Failure or Moved.
+
+    Args: as in Call; but timeout_ms is for each item.
+        window: how many items may be sent before there is Credit for more.
+    """
+
+    id: int
+    grain: GrainId
+    method: str
+    args: bytes
+    timeout_ms: int = 30_000
+    window: int = 1
+    chain: tuple[Hop, ...] = ()
+    hops: int = 0
+    request: str = ""
+
+
+class Item(Message, tag=15):
+    """One item of a stream.
+
+    Args:
+        id: the stream's.
+        value: the item, encoded.
+    """
+
+    id: int
+    value: bytes
+
+
+class Credit(Message, tag=16):
+    """There is room for more items.
+
+    Args:
+        id: the stream's.
+        items: for how many more.
+    """
+
+    id: int
+    items: int
+
+
 AnyMessage = (
     Call
     | Reply
@@ -231,4 +274,7 @@ AnyMessage = (
     | Released
     | Gossip
     | Notice
+    | Open
+    | Item
+    | Credit
 )

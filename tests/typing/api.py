@@ -6,7 +6,7 @@ nothing, so that a mistake which goes unnoticed fails the test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -81,6 +81,19 @@ async def send(views: Views) -> None:
     coroutine: Coroutine[Any, Any, None] = views.seen("/")
     await coroutine
     await views.seen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Journal(Actor):
+    async def read(self, start: int) -> AsyncIterator[str]:
+        yield "a"
+
+
+async def read(journal: Journal) -> None:
+    async for line in journal.read(1):
+        assert_type(line, str)
+    async for _ in journal.read("1"):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        pass
+    await journal.read(1)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Resize(Actor, placement=durum.StatelessWorker(max_local=2)):

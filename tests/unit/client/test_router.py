@@ -35,6 +35,7 @@ from durum.wire.messages import (
     Goodbye,
     Hop,
     Moved,
+    Open,
     Reply,
     Table,
 )
@@ -80,7 +81,8 @@ class FakeLink:
         self._number += 1
         return self._number
 
-    def request(self, message: Call) -> asyncio.Future[AnyMessage]:
+    def request(self, message: Call | Open) -> asyncio.Future[AnyMessage]:
+        assert isinstance(message, Call)
         if self.closing:
             raise LinkBroken("closing", sent=False)
         self.calls.append(message)
@@ -569,7 +571,7 @@ async def test_router_tells_what_is_known_of_a_call_when_it_is_closed(world: Wor
 @simulated
 async def test_router_goes_through_any_silo_where_it_was_told_to(world: World) -> None:
     """Behind a load balancer the owner's address leads nowhere; the silo that is reached passes it on."""
-    world.router._through = True
+    world.router._carrier._through = True
     call = asyncio.ensure_future(world.call())
     await asyncio.sleep(1)
     link = world.link(A)
@@ -612,7 +614,7 @@ async def test_router_of_a_silo_keeps_calls_inside(world: World) -> None:
     """A silo that dialed itself would pay for a wire that leads nowhere."""
     inward = FakeLink(A)
     world.routes = Routes(own=(A, cast("Any", inward)))
-    world.router._routes = world.routes
+    world.router._routes = world.router._carrier._routes = world.routes
     world.learn(table(1, B))
     world.link(B).answers.append(Moved(0, A, 2))
     inward.answers.append(Reply(0, OK))

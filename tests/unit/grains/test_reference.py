@@ -18,6 +18,7 @@ from durum.grains.actor import Actor, read_only
 from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target, options, reference
+from durum.grains.streams import Source
 from durum.wire import shapes, values
 
 
@@ -58,6 +59,9 @@ class Recorder:
         self.calls.append((target, method.name, args, options))
         instance = target.kind.create(target.key, None)
         return method.encode_result(await method.invoke(instance, args))
+
+    def stream(self, target: Target, method: Method, args: bytes, options: CallOptions) -> Source:
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -262,6 +266,9 @@ async def test_a_result_that_does_not_fit_is_an_error_of_the_call(alice: Account
                 return values.encode([1])
 
             return answer()
+
+        def stream(self, *call: Any) -> Source:
+            raise NotImplementedError
 
     with pytest.raises(errors.CallError, match="it ran") as caught:
         await reference(Liar(), Account, "a").get_balance()

@@ -41,7 +41,7 @@ def define(body: str, head: str = "class Thing(Actor):") -> type[Actor]:
         ("@cached_property\ndef size(self): ...", "a cached_property cannot be called"),
         ("double = lambda self, x: 2 * x", "must be `async def`"),
         ("twice = partial(print, 2)", "must be `async def`|cannot be called"),
-        ("async def items(self):\n    yield 1", "async generator"),
+        ("async def items(self):\n    yield 1", "yields, so annotate what"),
         ("async def add(self, *amounts: int) -> None: ...", r"\*amounts cannot be checked"),
         ("async def add(self, **amounts: int) -> None: ...", r"\*\*amounts cannot be checked"),
         ("async def add(self, amount) -> None: ...", "parameter amount has no annotation"),

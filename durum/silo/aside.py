@@ -1,0 +1,72 @@
+"""What an activation has besides calls: timers and streams. Owns which there are; their turns go through the
+activation's mailbox like all others.
+
+Most activations have neither, so this is made when it is first needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durum.grains.kind import GrainKind, Method
+from durum.grains.timers import Timer, TimerSpec
+from durum.ids import GrainId
+from durum.silo.meters import Meter
+from durum.silo.services import Services
+from durum.silo.streams import Lane, Outgoing
+from durum.silo.timers import Timers
+from durum.silo.turn import Grain
+
+
+class Aside:
+    """Of one activation.
+
+    Args:
+        grain: which.
+        kind: its kind.
+        durable: its durable side.
+        services: the silo's.
+        lane: the activation.
+    """
+
+    __slots__ = ("_durable", "_lane", "_streams", "_timers")
+
+    def __init__(
+        self, grain: GrainId, kind: GrainKind, durable: Grain, services: Services, lane: Lane
+    ) -> None:
+        self._durable = durable
+        self._lane = lane
+        self._timers = Timers(grain, kind, durable, services, lane)
+        self._streams: dict[Outgoing, None] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether the activation has to stay for one of them."""
+        return bool(self._streams) or self._timers.keep_alive
+
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """Begin a timer."""
+        return self._timers.start(spec)
+
+    def begin(self, stream: Outgoing, method: Method, meter: Meter, instance: Any) -> None:
+        """Begin a stream.
+
+        Raises:
+            ArgumentError: its arguments do not fit; it did not begin.
+        """
+        stream.attach(self._lane, method, meter, self._durable, instance)
+        if not stream.over:
+            self._streams[stream] = None
+
+    def leave(self, stream: Outgoing) -> None:
+        """A stream is over."""
+        self._streams.pop(stream, None)
+
+    def stop(self) -> None:
+        """End them all; what of them runs goes on to the end of its turn."""
+        self._timers.stop()
+        for stream in tuple(self._streams):
+            stream.move()
+
+    def __repr__(self) -> str:
+        return f"<Aside {self._timers!r} streams={len(self._streams)}>"
