@@ -83,7 +83,7 @@ class Durable:
         self._token = token
         self._services = services
         self._sending: Sending | None = None
-        self._queue: deque[Sending] = deque()
+        self._queue: deque[Sending] | None = None  # those behind it; few grains ever have any
         self._newest: bytes = b""  # what is committed once all commits under way have succeeded
         self.instance: Actor
         self.committed: bytes = b""
@@ -226,6 +226,8 @@ class Durable:
         if entries is not None:
             sending.parts, sending.purge = entries.take(), purge
         if self._sending is not None or self._queue:
+            if self._queue is None:
+                self._queue = deque()
             self._queue.append(sending)
         else:
             self._begin(sending)
@@ -376,8 +378,10 @@ class Durable:
             sending.then(None)
             while self._queue and self._sending is None:
                 self._begin(self._queue.popleft())
+            if not self._queue:
+                self._queue = None
             return
-        behind, self._queue = self._queue, deque()
+        behind, self._queue = self._queue or (), None
         self._take_back()
         sending.then(error)
         for each in behind:

@@ -68,7 +68,7 @@ class Mailbox(Generic[T]):
         self._chain_enters = chain_enters
         self._running: dict[int, T] = {}
         self._writers = 0  # running turns that may change fields
-        self._waiting: deque[T] = deque()
+        self._waiting: deque[T] | None = None  # most have no line: an empty one takes 700 bytes
         self._nested: dict[int, deque[T]] = {}  # by the outer turn: those inside it, first runs
 
     @property
@@ -84,7 +84,8 @@ class Mailbox(Generic[T]):
     @property
     def queued(self) -> int:
         """How many calls wait."""
-        return len(self._waiting) + sum(len(inside) - 1 for inside in self._nested.values())
+        inside = sum(len(queue) - 1 for queue in self._nested.values())
+        return inside + (len(self._waiting) if self._waiting else 0)
 
     @property
     def running(self) -> Sequence[T]:
@@ -108,9 +109,10 @@ class Mailbox(Generic[T]):
         if turn.read_only and not self._waiting and self._only_reads():
             self._start(turn)
             return True
-        if len(self._waiting) >= self._limit:
-            raise self._full(len(self._waiting))
-        self._waiting.append(turn)
+        line = self._line()
+        if len(line) >= self._limit:
+            raise self._full(len(line))
+        line.append(turn)
         return False
 
     def done(self, turn: T) -> None:
@@ -140,6 +142,8 @@ class Mailbox(Generic[T]):
         if self._running and not (head.read_only and self._only_reads()):
             return None
         self._waiting.popleft()
+        if not self._waiting:
+            self._waiting = None
         self._start(head)
         return head
 
@@ -158,10 +162,9 @@ class Mailbox(Generic[T]):
         line = self._waiting
         if turn.outer is not None:
             line = self._nested.get(turn.outer.number, line)  # never its last one: the first runs
-        try:
-            line.remove(turn)
-        except ValueError:
+        if not line or turn not in line:
             return False
+        line.remove(turn)
         return True
 
     def take_waiting(self) -> Iterator[T]:
@@ -183,6 +186,11 @@ class Mailbox(Generic[T]):
         """Whether a running turn of this grain waits for the call."""
         return bool(turn.chain) and self._outer_of(turn) is not None
 
+    def _line(self) -> deque[T]:
+        if self._waiting is None:
+            self._waiting = deque()
+        return self._waiting
+
     def _start(self, turn: T) -> None:
         self._running[turn.number] = turn
         if not turn.read_only:
@@ -193,7 +201,8 @@ class Mailbox(Generic[T]):
         for turn in queue:
             turn.outer = None
         waiting = [turn for turn in queue if turn.number not in self._running]
-        self._waiting.extendleft(reversed(waiting))
+        if waiting:
+            self._line().extendleft(reversed(waiting))
 
     def _only_reads(self) -> bool:
         """Whether all that runs only reads, and so does all that waits to run inside it."""
@@ -263,7 +272,7 @@ class Mailbox(Generic[T]):
         return all(number in chain or t.outer is not None for number, t in self._running.items())
 
     def __len__(self) -> int:
-        return len(self._waiting) + sum(len(queue) - 1 for queue in self._nested.values())
+        return self.queued
 
     def __repr__(self) -> str:
         return f"<Mailbox {self._grain} running={len(self._running)} waiting={len(self)}>"

@@ -65,7 +65,6 @@ class Performer:
         "_steps",
         "_strict",
         "_tracking",
-        "commit_now",
         "quiet",
     )
 
@@ -91,9 +90,9 @@ class Performer:
         self._pumping = False
         self._strict = kind.options.strict_reads
         self._steps = services.steps
-        self._context = services.base.copy
-        self._held = services.lease.held
-        self._settlement = settlement = Settlement(
+        self._context = services.fork
+        self._held = services.held
+        self._settlement = Settlement(
             grain=grain,
             kind=kind,
             mailbox=mailbox,
@@ -102,7 +101,6 @@ class Performer:
             lost=lost,
             end=self.end,
         )
-        self.commit_now = settlement.commit_now
         self.quiet: asyncio.Event | None = None
         """Set when nothing runs any more, for whoever put it here."""
 
@@ -110,6 +108,10 @@ class Performer:
     def reentrant(self) -> bool:
         """Whether turns interleave freely."""
         return self._kind.options.reentrant
+
+    def commit_now(self, within_s: float, turn: Turn | None = None) -> Coroutine[Any, Any, None]:
+        """Commit what there is so far; see Settlement."""
+        return self._settlement.commit_now(within_s, turn)
 
     def entries(self) -> StoredEntries:
         """Where the entries of the instance's collections are."""

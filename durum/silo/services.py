@@ -68,6 +68,11 @@ class Services:
         steps: runs what never waits.
         turns: numbers for turns, unique in this silo's life.
         commits: numbers for commits, likewise.
+
+    Attributes:
+        fork: a copy of base.
+        held: the lease's.
+        next_turn: the next of turns.
     """
 
     config: SiloConfig
@@ -86,6 +91,18 @@ class Services:
     steps: Steps = field(default_factory=Steps)
     turns: count[int] = field(default_factory=lambda: count(1))
     commits: count[int] = field(default_factory=lambda: count(1))
+    fork: Callable[[], Context] = field(init=False)
+    held: Callable[[float], bool] = field(init=False)
+    next_turn: Callable[[], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up once what every activation calls for every turn: each look-up would be an object."""
+        for name, function in (
+            ("fork", self.base.copy),
+            ("held", self.lease.held),
+            ("next_turn", self.turns.__next__),
+        ):
+            object.__setattr__(self, name, function)
 
     def next_commit_id(self) -> bytes:
         """Sixteen bytes that no other commit has."""

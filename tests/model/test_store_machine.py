@@ -324,7 +324,7 @@ def test_machine_notices_a_check_that_sqlite_lacks(
         ("held ~= ARGV[1] or ", ""),
         ("if (grain[1] or '0') ~= ARGV[3] then", "if false then"),
         ("HINCRBY', KEYS[2], 'v', 1", "HINCRBY', KEYS[2], 'v', 0"),
-        ("if last and", "if false and"),
+        ("repeated = last and", "repeated = false and"),
     ],
     ids=["token", "version", "raise", "same commit"],
 )
