@@ -48,6 +48,59 @@ class Account(Actor, idle_after=timedelta(minutes=5), version=2):
         assert_type(self.context.request, str)
 
 
+class Warehouse(Actor):
+    stock: durum.Map[str, Decimal] = durum.Map()
+    orders: durum.Map[tuple[str, int], list[str]] = durum.Map()
+    log: durum.List[timedelta] = durum.List()
+
+    async def look(self) -> None:
+        assert_type(self.stock, durum.Map[str, Decimal])
+        assert_type(await self.stock.get("pear"), Decimal | None)
+        assert_type(await self.stock.get("pear", 0), Decimal | int)
+        assert_type(await self.stock.get_many(["pear"]), dict[str, Decimal])
+        assert_type(await self.stock.contains("pear"), bool)
+        assert_type(await self.stock.pop("pear"), Decimal)
+        assert_type(await self.stock.pop("pear", None), Decimal | None)
+        assert_type(await self.stock.count(), int)
+        assert_type(len(self.stock), int)
+        async for name, amount in self.stock.items(prefix="p", after="pa", limit=10):
+            assert_type(name, str)
+            assert_type(amount, Decimal)
+        async for key, _ in self.orders.items(prefix=("ann",)):
+            assert_type(key, tuple[str, int])
+        assert_type(await self.log.get(-1), timedelta)
+        assert_type(await self.log.slice(0, 5), list[timedelta])
+        async for each in self.log:
+            assert_type(each, timedelta)
+
+    async def change(self) -> None:
+        self.stock["pear"] = Decimal(1)
+        self.stock.set("pear", Decimal(2))
+        self.stock.update({"plum": Decimal(3)})
+        del self.stock["pear"]
+        self.stock.discard("pear")
+        self.stock.clear()
+        self.log.append(timedelta(seconds=1))
+        self.log.extend([timedelta(seconds=1)])
+        self.log.set(0, timedelta(seconds=2))
+        self.log[-1] = timedelta(seconds=2)
+        self.log.truncate_front(1)
+
+    async def wrong(self) -> None:
+        self.stock["pear"] = "1"  # type: ignore[assignment] # pyright: ignore[reportArgumentType]
+        self.stock[7] = Decimal(1)  # type: ignore[index] # pyright: ignore[reportArgumentType]
+        self.stock["pear"]  # type: ignore[index] # pyright: ignore[reportIndexIssue]
+        print("pear" in self.stock)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue]
+        self.log.append("1 s")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        print(await self.stock.get("pear") + 1)  # type: ignore[operator] # pyright: ignore[reportOptionalOperand]
+        self.stock.get("pear")  # type: ignore[unused-coroutine] # pyright: ignore[reportUnusedCoroutine]
+        self.stock = {}  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Shelved(Actor):
+    items: durum.Map[str, int] = durum.List()  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+
 class Teller(Actor):
     moved: int = 0
 
