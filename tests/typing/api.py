@@ -66,8 +66,9 @@ class Warehouse(Actor):
         async for name, amount in self.stock.items(prefix="p", after="pa", limit=10):
             assert_type(name, str)
             assert_type(amount, Decimal)
-        async for key, _ in self.orders.items(prefix=("ann",)):
+        async for key, names in self.orders.items(prefix=("ann",)):
             assert_type(key, tuple[str, int])
+            assert_type(names, list[str])
         assert_type(await self.log.get(-1), timedelta)
         assert_type(await self.log.slice(0, 5), list[timedelta])
         async for each in self.log:
