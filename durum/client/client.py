@@ -16,9 +16,10 @@ from durum.client.routes import Routes
 from durum.clock import Clock, SystemClock
 from durum.config import Limits, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
+from durum.grains.filters import Filter, FilteredCaller
 from durum.grains.reference import References
 from durum.ids import Address, Entropy, SystemEntropy, split_address
-from durum.store.urls import open_store
+from durum.store import urls
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
 from durum.wire.connection import Connection
@@ -49,6 +50,7 @@ def connect(
     routing: Routing = "direct",
     connect_timeout_s: float = 10.0,
     limits: Limits | None = None,
+    filters: Sequence[Filter] = (),
     network: Network | None = None,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
@@ -70,6 +72,7 @@ def connect(
             which passes them on.
         connect_timeout_s: how long to try before NoSilo.
         limits: see Limits; `call_timeout_s` is the deadline of calls that name none.
+        filters: functions around each call, the first outermost; see durum.Invocation.
         network, clock, entropy: ports, for tests.
 
     Raises:
@@ -91,6 +94,7 @@ def connect(
         ),
         connect_timeout_s=connect_timeout_s,
         limits=limits or Limits(),
+        filters=tuple(filters),
         network=network or TcpNetwork(),
         clock=clock or SystemClock(),
         entropy=entropy or SystemEntropy(),
@@ -107,6 +111,7 @@ class Cluster:
         introduction: Introduction,
         connect_timeout_s: float,
         limits: Limits,
+        filters: tuple[Filter, ...] = (),
         network: Network,
         clock: Clock,
         entropy: Entropy,
@@ -142,7 +147,9 @@ class Cluster:
             limits=limits,
             through=introduction.through,
         )
-        self._references = References(self._router)
+        self._references = References(
+            FilteredCaller(self._router, filters) if filters else self._router
+        )
         self._failures: dict[str, str] = {}
         self._failed: dict[Address, float] = {}
         self._strangers: dict[Address, errors.IncompatibleSilo] = {}
@@ -284,14 +291,14 @@ class Cluster:
             try:
                 found += await self._listed(url)
             except (errors.DurumError, OSError) as exc:
-                self._failures[_shown(url)] = str(exc)
+                self._failures[urls.shown(url)] = str(exc)
         return found
 
     async def _listed(self, url: str) -> list[Address]:
         if _is_missing(url):
             # Opening it would make it, and whoever only asks must leave nothing behind.
             raise errors.StoreUnavailable("there is no such file: start a silo on it first")
-        store = await open_store(
+        store = await urls.open_store(
             url, cluster=self._introduction.cluster, clock=self._clock, entropy=self._entropy
         )
         try:
@@ -359,9 +366,3 @@ def _is_url(target: str) -> bool:
 def _is_missing(url: str) -> bool:
     scheme, _, path = url.partition(":///")
     return scheme == "sqlite" and not Path(path).exists()
-
-
-def _shown(url: str) -> str:
-    """A URL without its password."""
-    scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

@@ -17,7 +17,7 @@ import msgspec
 
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
-from durum.store.parts import PartStore
+from durum.store.part_store import PartStore
 from durum.views import SiloRow, Status, View
 
 NEVER_OWNED = Token(b"")

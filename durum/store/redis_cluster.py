@@ -18,6 +18,7 @@ from durum.store.redis_nodes import Nodes
 from durum.store.redis_pipe import Guide, Pipe
 
 _RETRY_S: Final = 0.05
+_GLANCE_S: Final = 0.005
 
 
 class ClusterWay(Guide):
@@ -96,10 +97,13 @@ class ClusterWay(Guide):
 
     # -- which pipe
 
-    def connect_all(self) -> None:
-        """Begin to connect to every master."""
-        for address in self._nodes.masters:
-            self._pipe(address)
+    async def connect_all(self) -> None:
+        """Connect to every master, as far as they can be reached in time; the rest follows by itself."""
+        pipes = [self._pipe(address) for address in self._nodes.masters]
+        latest = self._clock.boottime() + self._timeout_s
+        # So that who they are is known from the first look on: each one found later is a change.
+        while not all(pipe.connected for pipe in pipes) and self._clock.boottime() < latest:
+            await self._clock.sleep(_GLANCE_S)
 
     def tidy(self) -> list[Pipe]:
         """Give up pipes to those who are masters no more, once nothing waits in them.

@@ -116,7 +116,12 @@ async def _one(make: functools.partial[Pipe], guide: Guide) -> Links:
 async def _cluster(nodes: Nodes, make: functools.partial[ClusterWay]) -> Links:
     await nodes.open()
     main, beats = make(), make()
-    main.connect_all()
+    try:
+        await main.connect_all()
+    except BaseException:
+        await main.close()
+        await nodes.close()
+        raise
     beats.home()
     nodes.follow(main.pipes, lambda: [*main.tidy(), *beats.tidy()])
     return Links(main=main, beats=beats, guide=nodes, home=main.home)

@@ -87,5 +87,15 @@ async def open_store(
             replicas=replicas,
         )
         return store
-    shown = url.rpartition("@")[2]
-    raise errors.ConfigError(f"{shown!r} names no store. Write {FORMS}.")
+    raise errors.ConfigError(f"{shown(url)!r} names no store. Write {FORMS}.")
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a secret: neither user and password, nor options."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    main, _, options = rest.partition("?")
+    # Where one of the two has the other's sign in it, nobody knows where the password ends.
+    where = "..." if "@" in options else main.rpartition("@")[2]
+    return f"{scheme}{mark}{where}"

@@ -9,7 +9,7 @@ import pytest
 from durum import errors
 from durum.clock import SystemClock
 from durum.ids import SystemEntropy
-from durum.store import redis_url
+from durum.store import redis_url, urls
 from durum.store.protocol import Store
 from durum.store.redis_pipe import Endpoint
 from durum.store.urls import DEFAULT, open_store
@@ -105,6 +105,24 @@ def test_password_is_not_shown_by_a_url_that_cannot_be_read(url: str) -> None:
         redis_url.parse(url)
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis://u:hunter2@h:1/0", "redis://h:1/0"),
+        ("redis://u:hunter2@h/0?wait=1", "redis://h/0"),
+        ("redis+sentinel://h/main?sentinel_password=hunter2", "redis+sentinel://h/main"),
+        ("redis+sentinel://h/main?sentinel_password=x@hunter2", "redis+sentinel://..."),
+        ("redis://u:?hunter2@h", "redis://..."),
+        ("postgres://u:hunter2@h/db?password=hunter2", "postgres://h/db"),
+        ("memory:x", "memory:x"),
+        ("sqlite:///a.db", "sqlite:///a.db"),
+    ],
+)
+def test_any_url_can_be_shown(url: str, what: str) -> None:
+    """Also one that is of no store of ours, or cannot be read."""
+    assert urls.shown(url) == what
 
 
 def test_place_and_endpoint_do_not_show_a_password() -> None:
