@@ -18,6 +18,9 @@ D = TypeVar("D")
 class _Missing:
     """Stands for a default that was not given."""
 
+    def __repr__(self) -> str:
+        return "..."
+
 
 _MISSING: Final = _Missing()
 
