@@ -186,7 +186,12 @@ class Admin:
         )
 
     async def every(self, kind: str | type[Actor], *, prefix: str = "") -> AsyncIterator[str]:
-        """Walk through all keys, page by page. Those that come and go meanwhile may be left out."""
+        """Walk through all keys, page by page. Those that come and go meanwhile may be left out.
+
+        Args:
+            kind: which.
+            prefix: only keys that begin so.
+        """
         after = ""
         while True:
             page = await self.grains(kind, prefix=prefix, after=after, limit=wire.PAGE_LIMIT)
@@ -197,12 +202,22 @@ class Admin:
                 return
 
     async def count(self, kind: str | type[Actor], *, prefix: str = "") -> int:
-        """How many there are."""
+        """How many grains of a kind have kept something.
+
+        Args:
+            kind: which.
+            prefix: only those whose keys begin so.
+        """
         asked = wire.Count(f"{_name(kind)}/{prefix}")
         return msgspec.msgpack.decode(await self._ask(wire.COUNT, asked), type=int)
 
     async def inspect(self, kind: str | type[Actor], key: str) -> Grain:
-        """Look at a grain. It is not activated by that."""
+        """Look at a grain, as its owner and the store have it. It is not activated by that.
+
+        Args:
+            kind: which.
+            key: which one. One that has kept nothing has version 0 and no state.
+        """
         target = Target(_stand_in(_name(kind)), key)
         answer = await self._ask(wire.INSPECT, target=target)
         found = msgspec.msgpack.decode(answer, type=wire.Inspected)

@@ -55,6 +55,9 @@ def read_only(method: F) -> F:
 
     Assigning a field in one raises AttributeError. Changing a list or dict in place is not seen at
     once; `durum dev` and the tests compare the whole state after each read-only turn.
+
+    Raises:
+        ConfigError: it is no `async def` method.
     """
     function: object = method
     if not inspect.iscoroutinefunction(function):
@@ -71,6 +74,9 @@ def one_way(method: W) -> W:
 
     Such a call runs once or not at all, and nobody is told which: it is dropped where its actor or silo is
     overloaded or dies, and what it raises is only logged. What has to arrive needs an ordinary call.
+
+    Raises:
+        ConfigError: it is no `async def` method.
     """
     function: object = method
     if not inspect.iscoroutinefunction(function):

@@ -44,12 +44,15 @@ class List(Collection, Generic[T]):
         shelf.length += 1
 
     def extend(self, values: Iterable[T]) -> None:
-        """Add several values at the end."""
+        """Add several values at the end. Raises what `append` raises; those before it are added."""
         for value in values:
             self.append(value)
 
     async def get(self, index: SupportsIndex) -> T:
         """The value at an index; a negative one counts from the end.
+
+        Args:
+            index: from 0, or from -1 backwards.
 
         Raises:
             IndexError: there is none.
@@ -60,7 +63,12 @@ class List(Collection, Generic[T]):
         return value
 
     async def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
-        """The values from one index up to but not including another, as in `values[start:stop]`."""
+        """The values from one index up to but not including another, as in `values[start:stop]`.
+
+        Args:
+            start: the first one's index; negative ones count from the end.
+            stop: the index behind the last one; None: to the end.
+        """
         shelf = self._shelf
         return await self._load(shelf, range(*slice(start, stop).indices(shelf.length)))
 
@@ -92,6 +100,9 @@ class List(Collection, Generic[T]):
         """Take away that many values from the front, or all if there are fewer.
 
         Those that are stored go with this turn's commit and the next ones', up to a thousand with each.
+
+        Args:
+            count: how many.
 
         Raises:
             ValueError: count is negative.

@@ -48,7 +48,11 @@ class Map(Collection, Generic[K, V]):
     @overload
     async def get(self, key: K, default: D) -> V | D: ...
     async def get(self, key: K, default: object = None) -> object:
-        """The value under a key, or the default."""
+        """The value under a key, or the default.
+
+        Raises:
+            TypeError: the key is not of the declared type. So do all that take keys.
+        """
         shelf = self._shelf
         name = self._name(shelf, key)
         found = shelf.find(name)
@@ -85,7 +89,7 @@ class Map(Collection, Generic[K, V]):
         self.set(key, value)
 
     def update(self, values: Mapping[K, V]) -> None:
-        """Set several entries."""
+        """Set several entries. Raises what `set` raises; those before it are set."""
         for key, value in values.items():
             self.set(key, value)
 
