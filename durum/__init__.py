@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from durum.grains.actor import Actor, one_way, read_only
     from durum.grains.lists import List
     from durum.grains.maps import Map
+    from durum.grains.carried import Trace, baggage, tracing
+    from durum.grains.filters import Invocation, Proceed
     from durum.grains.placement import StatelessWorker
     from durum.grains.reference import options
     from durum.grains.state import field
@@ -73,6 +75,7 @@ __all__ = [
     "DurumBug",
     "DurumError",
     "IncompatibleSilo",
+    "Invocation",
     "Lease",
     "Limits",
     "List",
@@ -85,6 +88,7 @@ __all__ = [
     "Opaque",
     "Overloaded",
     "Probing",
+    "Proceed",
     "Rejected",
     "RemoteError",
     "ReplyForgotten",
@@ -99,32 +103,40 @@ __all__ = [
     "Superseded",
     "Timer",
     "Tls",
+    "Trace",
+    "baggage",
     "connect",
     "field",
     "one_way",
     "options",
     "read_only",
+    "tracing",
 ]
 
 _ELSEWHERE: Final = {
     "Actor": "durum.grains.actor",
     "Cluster": "durum.client.client",
+    "Invocation": "durum.grains.filters",
     "Lease": "durum.config",
     "Limits": "durum.config",
     "List": "durum.grains.lists",
     "Map": "durum.grains.maps",
     "Opaque": "durum.wire.opaque",
     "Probing": "durum.config",
+    "Proceed": "durum.grains.filters",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
     "StatelessWorker": "durum.grains.placement",
     "Timer": "durum.grains.timers",
     "Tls": "durum.config",
+    "Trace": "durum.grains.carried",
+    "baggage": "durum.grains.carried",
     "connect": "durum.client.client",
     "field": "durum.grains.state",
     "one_way": "durum.grains.actor",
     "options": "durum.grains.reference",
     "read_only": "durum.grains.actor",
+    "tracing": "durum.grains.carried",
 }
 """Where a public name lives; those not listed are in durum.errors."""
 _MODULES: Final = frozenset({"sync", "testing"})

@@ -13,7 +13,7 @@ from durum import errors
 from durum.errors import DidRun
 from durum.ids import GrainId
 from durum.wire.connection import LinkBroken
-from durum.wire.messages import AnyMessage, Call, Failure, Hop, Moved, Notice, Open
+from durum.wire.messages import AnyMessage, Call, Carried, Failure, Hop, Moved, Notice, Open
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +61,7 @@ class Delivery:
         last: why the last attempt failed.
         pickled: it may travel over trusted links only.
         near: the kind, where any silo that hosts it will do; or "".
+        carried: baggage and trace that go along.
     """
 
     grain: GrainId
@@ -77,6 +78,7 @@ class Delivery:
     last: str = ""
     pickled: bool = False
     near: str = ""
+    carried: Carried | None = None
 
     @classmethod
     def of(cls, call: Call | Open, now: float) -> Self:
@@ -97,6 +99,7 @@ class Delivery:
             timeout_s=timeout_s,
             deadline=now + timeout_s,
             hops=call.hops + 1,
+            carried=call.carried,
         )
 
     def call(self, number: int, left_s: float) -> Call:
@@ -117,6 +120,7 @@ class Delivery:
             origin.chain,
             self.hops,
             origin.request,
+            self.carried,
         )
 
     @classmethod
@@ -138,6 +142,7 @@ class Delivery:
             timeout_s=timeout_s,
             deadline=now + timeout_s,
             hops=notice.hops + 1,
+            carried=notice.carried,
         )
 
     def open(self, number: int, window: int) -> Open:
@@ -158,6 +163,7 @@ class Delivery:
             origin.chain,
             self.hops,
             origin.request,
+            self.carried,
         )
 
     def chain_ends(self) -> None:
@@ -182,6 +188,7 @@ class Delivery:
             origin.chain,
             self.hops,
             origin.request,
+            self.carried,
         )
 
     def judge(self, outcome: AnyMessage | Exception) -> Failure | None:

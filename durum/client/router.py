@@ -24,6 +24,7 @@ from durum.clock import Clock
 from durum.config import Limits
 from durum.errors import DidRun
 from durum.grains import failure
+from durum.grains.carried import CARRIED
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
 from durum.ids import Entropy, GrainId
@@ -121,6 +122,9 @@ class Router:
             link = links[target.hash % len(links)]
             if link is not None and not link.closing:
                 call = Call(link.next_id(), target.grain, method.name, args, self._timeout_ms)
+                carried = CARRIED.get()
+                if carried is not None:
+                    call.carried = carried
                 if origin is not None:
                     # No timer of its own: the turn is cancelled at its deadline, and this with it.
                     call.timeout_ms = int(1000 * (origin.deadline - self._clock.boottime()))
@@ -216,6 +220,7 @@ class Router:
             key=options.idempotency_key,
             pickled=method.opaque,
             near=target.kind.name if target.kind.stateless else "",
+            carried=CARRIED.get(),
             origin=origin,
             timeout_s=timeout_s,
             deadline=self._clock.boottime() + timeout_s,

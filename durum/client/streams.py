@@ -108,16 +108,16 @@ class Incoming:
         delivery = self._delivery
         link = await self._way.lead(delivery)
         number = link.next_id()
-        message = delivery.open(number, self._window)
+        self._link, self._id = link, number
+        mark = (id(link), number)
+        self._streams[mark] = self  # first: inside a silo, items come while it is being asked for
+        self._way.deadlines.timed.add(mark)
         try:
-            end = link.request(message)
+            end = self._end = link.request(delivery.open(number, self._window))
         except LinkBroken as exc:
+            self._forget()
             await self._way.judge(delivery, exc)
             return
-        self._link, self._id, self._end = link, number, end
-        mark = (id(link), number)
-        self._streams[mark] = self
-        self._way.deadlines.timed.add(mark)
         end.add_done_callback(lambda _: self._changed.set())
 
     async def _wait(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
+from durum.grains.carried import Trace
 from durum.grains.entries import EntryStore
 from durum.grains.reference import Caller
 from durum.grains.timers import Timer, TimerSpec
@@ -20,12 +22,16 @@ class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         request: an id that stays the same along a chain of calls, for logs; or "".
         caller: the grain that called, or None for a client.
         key: the call's idempotency key, or "".
+        baggage: what the call brought along; durum.baggage is what onward calls take.
+        trace: where in a distributed trace the call stands, if it says so.
     """
 
     method: str = ""
     request: str = ""
     caller: GrainId | None = None
     key: str = ""
+    baggage: Mapping[str, str] = {}
+    trace: Trace | None = None
 
 
 class Host(Caller, Protocol):

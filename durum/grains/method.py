@@ -6,6 +6,7 @@ the arguments, with its own messages, and nothing is looked up by name.
 
 from __future__ import annotations
 
+import copy
 import dis
 import inspect
 import types
@@ -114,7 +115,7 @@ class Method:
         self.name: Final = name
         self.function: Final = function
         self.read_only: Final = view is not None
-        self.waits: Final = waits(function)
+        self.waits = waits(function)
         self.limit_bytes = LIMIT_BYTES
         declared = list(inspect.signature(function).parameters.values())[1:]
         self.parameters: Final = [
@@ -155,6 +156,21 @@ class Method:
     def __repr__(self) -> str:
         kind = "read_only " if self.read_only else ""
         return f"<Method {kind}{self.owner}.{self.name}{'' if self.waits else ' never waits'}>"
+
+    def wrapped(self, invoke: Callable[[Any, bytes], Any]) -> Method:
+        """The same method, run another way, which may suspend."""
+        made = copy.copy(self)
+        made.invoke = invoke
+        made.waits = True
+        return made
+
+    def unpack(self, args: bytes) -> dict[str, Any]:
+        """Read a call's arguments, by name. Raises ArgumentError where they do not fit."""
+        try:
+            given: Sequence[Any] = self._open(self._arguments.read(args))
+        except Exception as exc:  # noqa: BLE001 - said better by the slow way
+            given = self._unpack_slowly(args, exc)
+        return {each.name: value for each, value in zip(self.parameters, given, strict=True)}
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Write a call's arguments: one msgpack array in the signature's order.

@@ -82,7 +82,7 @@ class Activation:
         self.used = services.load.tick
         self._services = services
         self._load = services.load
-        self._methods = services.meters.serve(kind)
+        self._methods = services.methods(kind)
         self._next_turn = services.next_turn
         self._home = home
         self._state = State.ACTIVATING

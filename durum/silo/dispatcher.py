@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from durum import errors
 from durum.errors import DidRun
+from durum.grains.carried import excess
 from durum.grains.kind import GrainKind
 from durum.ids import Address, GrainId, SiloId, address_of, grain_id, split_grain_id
 from durum.placement.partitions import partition_of
@@ -100,6 +101,9 @@ class Dispatcher:
                     " silos, or raise silo_calls or silo_bytes."
                 ),
             )
+        if call.carried is not None and (reason := excess(call.carried)):
+            text = f"{call.grain}: {reason}; the call did not run."
+            return self._refuse(sink, call, errors.ArgumentError(text))
         activation = self._activations.get(call.grain)
         if activation is not None and not self._closed:
             return activation.offer(call, sink, self._boottime())

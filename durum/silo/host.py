@@ -7,8 +7,10 @@ from collections.abc import Callable
 from durum import errors
 from durum.client.delivery import Origin
 from durum.errors import DidRun
+from durum.grains.carried import trace_of
 from durum.grains.context import TurnContext
 from durum.grains.entries import EntryStore
+from durum.grains.filters import FilteredCaller
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
 from durum.grains.streams import Source
@@ -53,11 +55,14 @@ class ActivationHost:
         turn = CURRENT.get()
         if turn is None:
             return TurnContext()
+        carried = turn.call.carried
         return TurnContext(
             method=turn.method.name,
             request=turn.call.request or _request_of(turn),
             caller=turn.chain[-1].grain if turn.chain else None,
             key=turn.key,
+            baggage={} if carried is None else carried.baggage,
+            trace=trace_of(carried),
         )
 
     @property
@@ -69,6 +74,17 @@ class ActivationHost:
         self, target: Target, method: Method, args: bytes, options: CallOptions
     ) -> bytes:
         """Call another grain as part of the running turn's chain, within its deadline."""
+        outgoing = self._services.filters.outgoing
+        if outgoing:
+            return await FilteredCaller(_Unfiltered(self), outgoing).call(
+                target, method, args, options
+            )
+        return await self.carry(target, method, args, options)
+
+    async def carry(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> bytes:
+        """As call, within all filters."""
         router = self._services.router
         turn = CURRENT.get()
         if turn is None or turn.over:
@@ -88,6 +104,15 @@ class ActivationHost:
 
     def stream(self, target: Target, method: Method, args: bytes, options: CallOptions) -> Source:
         """The results of another grain's streaming method, as part of the running turn's chain."""
+        outgoing = self._services.filters.outgoing
+        if outgoing:
+            return FilteredCaller(_Unfiltered(self), outgoing).stream(target, method, args, options)
+        return self.carry_stream(target, method, args, options)
+
+    def carry_stream(
+        self, target: Target, method: Method, args: bytes, options: CallOptions
+    ) -> Source:
+        """As stream, within all filters."""
         turn = CURRENT.get()
         origin: Origin | None = None
         if turn is not None and not turn.over:
@@ -127,6 +152,14 @@ class ActivationHost:
     def deactivate(self) -> None:
         """Go as soon as the present turn has ended."""
         self._retire()
+
+
+class _Unfiltered:
+    """The way of calls within all filters."""
+
+    def __init__(self, host: ActivationHost) -> None:
+        self.call = host.carry
+        self.stream = host.carry_stream
 
 
 def _in_hook() -> bool:

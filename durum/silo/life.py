@@ -173,10 +173,11 @@ class Life:
             router=self._router,
             tasks=self._tasks,
             store_time=self._table.store_time,
-            committed=self._on_committed,
+            committed=lambda partition, commits: self.ownership.committed(partition, commits),  # noqa: PLW0108 - it comes later
             halt=self._halt,
             base=copy_context(),
             meters=Meters(clock.boottime),
+            filters=settings.filters,
         )
         self._dispatcher = Dispatcher(
             silo=self.id,
@@ -360,9 +361,6 @@ class Life:
         table = msgspec.structs.replace(self._assigned(view).table(), dead=dead)
         self._router.learn(table)
         self._gateway.push(table)
-
-    def _on_committed(self, partition: int, commits: int) -> None:
-        self.ownership.committed(partition, commits)
 
     def _on_superseded(self, partition: int) -> None:
         """A commit or load was refused. Where the token is still ours, only that grain was behind."""

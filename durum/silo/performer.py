@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Protocol
 
 from durum import errors
 from durum.errors import DidRun
+from durum.grains.carried import CARRIED
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId
 from durum.silo import refusals, replies
@@ -195,7 +197,10 @@ class Performer:
         except errors.ArgumentError as exc:
             return turn.fail(exc)
         try:
-            value = self._context().run(steps.send, (turn, coro))
+            context = self._context()
+            if call.carried is not None:
+                context.run(CARRIED.set, call.carried)
+            value = context.run(steps.send, (turn, coro))
         except (Exception, asyncio.CancelledError) as exc:
             steps.renew()
             return self._settlement.undo(turn, exc)
@@ -233,7 +238,7 @@ class Performer:
         except errors.ArgumentError as exc:
             return self._settlement.refuse(turn, exc)
         try:
-            value = self._context().run(self._steps.send, (turn, coro))
+            value = self._context_of(turn).run(self._steps.send, (turn, coro))
         except (Exception, asyncio.CancelledError) as exc:
             self._steps.renew()
             return self._settlement.raised(turn, exc)
@@ -244,8 +249,15 @@ class Performer:
 
     def _start_task(self, turn: Turn, coro: Coroutine[Any, Any, None]) -> None:
         turn.begun = False
-        turn.task = self._services.tasks.start(coro, f"turn {turn.number}", self._context())
+        turn.task = self._services.tasks.start(coro, f"turn {turn.number}", self._context_of(turn))
         self._tracking.track(turn)
+
+    def _context_of(self, turn: Turn) -> Context:
+        """What a turn's code begins with."""
+        context = self._context()
+        if turn.call.carried is not None:
+            context.run(CARRIED.set, turn.call.carried)
+        return context
 
     async def _drive(self, turn: Turn) -> None:
         """Run a method that may wait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import count
@@ -10,8 +10,11 @@ from itertools import count
 from durum.client.router import Router
 from durum.clock import Clock
 from durum.config import SiloConfig
+from durum.grains.carried import CARRIED
+from durum.grains.filters import NO_FILTERS, Filters, around
+from durum.grains.kind import GrainKind, Method
 from durum.silo.lease import Lease
-from durum.silo.meters import Meters
+from durum.silo.meters import Meter, Meters
 from durum.silo.steps import Steps
 from durum.store.protocol import TurnStore
 from durum.tasks import TaskOwner
@@ -64,6 +67,7 @@ class Services:
         halt: told of what no silo may go on after.
         base: context variables that every turn starts from.
         meters: see Meters.
+        filters: around calls.
         load: see Load.
         steps: runs what never waits.
         turns: numbers for turns, unique in this silo's life.
@@ -87,6 +91,7 @@ class Services:
     halt: Callable[[BaseException], None]
     base: Context
     meters: Meters
+    filters: Filters = NO_FILTERS
     load: Load = field(default_factory=Load)
     steps: Steps = field(default_factory=Steps)
     turns: count[int] = field(default_factory=lambda: count(1))
@@ -97,12 +102,24 @@ class Services:
 
     def __post_init__(self) -> None:
         """Look up once what every activation calls for every turn: each look-up would be an object."""
+        self.base.run(CARRIED.set, None)  # who starts a silo is no caller
         for name, function in (
             ("fork", self.base.copy),
             ("held", self.lease.held),
             ("next_turn", self.turns.__next__),
         ):
             object.__setattr__(self, name, function)
+
+    def methods(self, kind: GrainKind) -> Mapping[str, tuple[Method, Meter]]:
+        """A kind's public methods by name, as they run here, each with its meter."""
+        served = self.meters.serve(kind)
+        incoming = self.filters.incoming
+        if not incoming:
+            return served
+        return {
+            name: (around(kind.name, method, incoming), meter)
+            for name, (method, meter) in served.items()
+        }
 
     def next_commit_id(self) -> bytes:
         """Sixteen bytes that no other commit has."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from durum.clock import Clock
 from durum.config import SiloConfig, Tls
+from durum.grains.filters import NO_FILTERS, Filters
 from durum.grains.kind import GrainKind
 from durum.ids import Address, Entropy
 from durum.silo.processes import Processes
@@ -36,6 +37,7 @@ class Settings:
         insecure: serving beyond loopback without a secret is meant.
         kinds: what it hosts, by name.
         config: see SiloConfig.
+        filters: around calls.
         web: where its pages are, or "".
     """
 
@@ -47,4 +49,5 @@ class Settings:
     insecure: bool
     kinds: Mapping[str, GrainKind]
     config: SiloConfig
+    filters: Filters = NO_FILTERS
     web: str = ""

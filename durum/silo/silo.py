@@ -13,6 +13,7 @@ from durum.client import client
 from durum.clock import Clock, SystemClock
 from durum.config import SiloConfig, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
+from durum.grains.filters import Filter, Filters
 from durum.grains.kind import GrainKind
 from durum.grains.registry import register
 from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
@@ -56,6 +57,7 @@ class Silo:
             in one that others share, missing data must be an alarm. `durum init` creates it.
         rejoin: begin anew under another id when the others have declared this silo dead.
         config: see SiloConfig.
+        filters, outgoing: functions around its actors' methods, and around the calls that they make.
         network, clock, entropy, processes: ports, for tests.
 
     Raises:
@@ -78,6 +80,8 @@ class Silo:
         create: bool | None = None,
         rejoin: bool = True,
         config: SiloConfig | None = None,
+        filters: Sequence[Filter] = (),
+        outgoing: Sequence[Filter] = (),
         network: Network | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
@@ -101,6 +105,7 @@ class Silo:
             insecure=insecure,
             kinds=self._kinds,
             config=config or SiloConfig(),
+            filters=Filters(tuple(filters), tuple(outgoing)),
         )
         split_address(self._settings.listen)
         if self._settings.advertise is not None:

@@ -96,6 +96,7 @@ class Outgoing:
             message.chain,
             message.hops,
             message.request,
+            message.carried,
         )
         self._lane: Lane | None = None
         self._durable: Grain
@@ -184,7 +185,7 @@ class Outgoing:
         now = services.clock.boottime()
         return Turn(
             next(services.turns),
-            Call(call.id, call.grain, call.method, b"", call.timeout_ms, request=call.request),
+            Call(call.id, call.grain, call.method, b"", call.timeout_ms, carried=call.carried),
             step,
             sink,
             self._durable,

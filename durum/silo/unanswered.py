@@ -42,6 +42,7 @@ class Unanswered:
             notice.chain,
             notice.hops,
             notice.request,
+            notice.carried,
         )
 
     def send(self, message: AnyMessage) -> None:

@@ -33,6 +33,20 @@ class Hop(msgspec.Struct, array_like=True, gc=False, frozen=True):
     turn: int
 
 
+class Carried(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """What travels along a chain of calls besides their arguments.
+
+    Args:
+        baggage: the authors' own entries.
+        traceparent: by W3C Trace Context, or "".
+        tracestate: likewise.
+    """
+
+    baggage: dict[str, str] = {}
+    traceparent: str = ""
+    tracestate: str = ""
+
+
 class Call(Message, tag=1):
     """Please run a method and answer.
 
@@ -46,6 +60,7 @@ class Call(Message, tag=1):
         chain: the turns that wait for this call, outermost first.
         hops: how often it was forwarded.
         request: an id that stays the same along the chain, for logs; or "".
+        carried: baggage and trace, where there are any.
     """
 
     id: int
@@ -57,6 +72,7 @@ class Call(Message, tag=1):
     chain: tuple[Hop, ...] = ()
     hops: int = 0
     request: str = ""
+    carried: Carried | None = None
 
 
 class Reply(Message, tag=2):
@@ -215,6 +231,7 @@ class Notice(Message, tag=13):
     chain: tuple[Hop, ...] = ()
     hops: int = 0
     request: str = ""
+    carried: Carried | None = None
 
 
 class Open(Message, tag=14):
@@ -234,6 +251,7 @@ class Open(Message, tag=14):
     chain: tuple[Hop, ...] = ()
     hops: int = 0
     request: str = ""
+    carried: Carried | None = None
 
 
 class Item(Message, tag=15):

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import get_origin
 
 import msgspec
 
@@ -27,11 +28,16 @@ def _signature(function: Callable[..., object]) -> str:
 
 
 def _members(cls: type) -> Iterator[str]:
+    defaults = (
+        {each.encode_name: each.default for each in msgspec.structs.fields(cls)}
+        if issubclass(cls, msgspec.Struct)
+        else {}
+    )
     for name in sorted(vars(cls)):
         if name.startswith("_") and name not in CONSTRUCTORS:
             continue
-        if issubclass(cls, msgspec.Struct):
-            default = getattr(cls(), name)
+        if name in defaults:
+            default = defaults[name]
             yield f"  {name} = {default!r}" if isinstance(default, int | float) else f"  {name}"
             continue
         member = inspect.getattr_static(cls, name)
@@ -46,8 +52,10 @@ def _described() -> Iterator[str]:
             bases = ", ".join(base.__name__ for base in value.__bases__)
             yield f"class {name}({bases})"
             yield from _members(value)
-        else:
+        elif inspect.isroutine(value):
             yield f"{name}{_signature(value)}"
+        else:
+            yield f"{name}: {value if get_origin(value) else type(value).__name__}"
 
 
 def test_public_api_is_what_was_decided() -> None:

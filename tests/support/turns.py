@@ -73,6 +73,7 @@ class House:
         kinds: Sequence[type[Actor]],
         config: SiloConfig = SMALL,
         secret: str = "",
+        **given: Any,
     ) -> Silo:
         """Start a silo as a process of that name, and wait until it serves what it should."""
         machine = host.partition("#")[0]
@@ -89,6 +90,7 @@ class House:
             clock=SimClock(self.loop),
             entropy=SeededEntropy(self.loop.randomness(host).getrandbits(60)),
             processes=SimProcesses(self.loop, host),
+            **given,
         )
         self.silos[host] = silo
         await self.loop.start(host, silo.start())
