@@ -104,7 +104,12 @@ def signature(name: str, function: Callable[..., object], *, bound: bool) -> str
     """
     found = inspect.signature(function)
     parameters = list(found.parameters.values())[1 if bound else 0 :]
-    if inspect.iscoroutinefunction(function):
+    block = inspect.isgeneratorfunction(inspect.unwrap(function)) and hasattr(
+        function, "__wrapped__"
+    )
+    if block:
+        name = f"with {name}"
+    elif inspect.iscoroutinefunction(function):
         name = f"await {name}"
     shown = [_parameter(each) for each in parameters]
     kinds = [each.kind for each in parameters]
@@ -116,7 +121,7 @@ def signature(name: str, function: Callable[..., object], *, bound: bool) -> str
     if only:
         shown.insert(only[-1] + 1, "/")
     returns = _annotation(found.return_annotation)
-    tail = f" -> {returns}" if returns not in ("", "None") else ""
+    tail = f" -> {returns}" if returns not in ("", "None") and not block else ""
     line = f"{name}({', '.join(shown)}){tail}"
     if len(line) <= _WIDTH:
         return line

@@ -34,7 +34,9 @@ _UNITS: Final = (
     ("_bytes", "bytes"),
     ("_factor", "leases"),
 )
-_NOT_CALLED: Final = frozenset({"Actor", "Cluster", "Timer", "Admin", "Opaque", "TurnContext"})
+_NOT_CALLED: Final = frozenset(
+    {"Actor", "Admin", "Cluster", "Invocation", "Timer", "Trace", "TurnContext"}
+)
 """Classes that users do not construct."""
 
 
@@ -135,8 +137,13 @@ def _described(name: str, value: object, module: str) -> str:
         return "\n\n".join(_spoken_of(name, shown, inspect.getdoc(value) or ""))
     home = getattr(value, "__module__", "") or ""
     where = durum._ELSEWHERE.get(name, home) if module == "durum" else module  # noqa: SLF001
-    doc = docstrings.spoken(import_module(where))[name]
-    return "\n\n".join(_spoken_of(name, f"{module}.{name}", doc))
+    doc = docstrings.spoken(import_module(where)).get(name)
+    members = [] if doc else list(_members(type(value)))
+    parts = _spoken_of(name, f"{module}.{name}", doc or inspect.getdoc(type(value)) or "")
+    below = [
+        part for member, found in members for part in _member(f"{name}.{member}", member, found)
+    ]
+    return "\n\n".join([*parts, *below])
 
 
 def _spoken_of(name: str, shown: str, doc: str) -> Iterator[str]:
