@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -27,10 +27,26 @@ def parts() -> list[str]:
     for name, text in docstrings.spoken(exits).items():
         if not name.startswith("_"):
             codes.append(f"| {getattr(exits, name)} | {cell(text)} |")
-    found = ["\n".join(rows), "## Exit codes", "\n".join(codes)]
-    for name in main.SUMMARIES:
-        found += _command(name, import_module(f"durum.cli.{name}").command)
+    commands = {name: import_module(f"durum.cli.{name}").command for name in main.SUMMARIES}
+    found = ["\n".join(rows), "## Exit codes", "\n".join(codes), _variables(commands)]
+    for name, command in commands.items():
+        found += _command(name, command)
     return found
+
+
+def _variables(commands: Mapping[str, click.Command]) -> str:
+    """Which variables of the environment there are, and which options they stand for."""
+    options = {
+        each.envvar: each.opts[0]
+        for command in commands.values()
+        for each in command.params
+        if isinstance(each, click.Option) and isinstance(each.envvar, str)
+    }
+    rows = ["| variable | stands for |", "|---|---|"]
+    rows += [f"| `{variable}` | `{options[variable]}` |" for variable in sorted(options)]
+    rows.append("| `DURUM_SECRET` | the cluster's secret itself; there is no option for it |")
+    text = "An option that is given wins. `DURUM_SECRET` and those of TLS hold for programs, too."
+    return f"## Variables\n\n{text}\n\n" + "\n".join(rows)
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
