@@ -140,7 +140,7 @@ class Map(Collection, Generic[K, V]):
     ) -> AsyncIterator[tuple[K, V]]:
         """Entries by the order of their keys, loaded page by page.
 
-        What is changed meanwhile is seen where it is still to come.
+        What is changed meanwhile is seen where its page is still to come.
 
         Args:
             prefix: only keys that begin with this text or these bytes; of tuples, with these elements.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 import durum
-from durum import Actor, ConfigError, read_only
+from durum import Actor, ConfigError, Opaque, read_only
 from durum.grains.kind import kind_of
 from durum.testing.actors import unhosted
 
@@ -109,6 +110,19 @@ async def test_values_are_copies() -> None:
     assert found == ["one"]
     found.append("three")
     assert await cart.orders.get(("ann", 1)) == ["one"]
+
+
+async def test_values_without_a_form_of_their_own_are_pickled_where_that_is_declared() -> None:
+    """As in any other field."""
+
+    class Measures(Actor):
+        shares: durum.Map[str, Opaque[Fraction]] = durum.Map()
+
+    measures = unhosted(Measures)
+    measures.shares["half"] = Fraction(1, 2)
+    assert await measures.shares.get("half") == Fraction(1, 2)
+    with pytest.raises(TypeError, match="expected Fraction"):
+        measures.shares["half"] = 0.5  # type: ignore[assignment]
 
 
 async def test_wrong_keys_and_values_are_refused_where_they_are_set() -> None:
