@@ -20,6 +20,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def links(page: Path) -> list[tuple[str, str]]:
+    """Where a page leads within the project: file and fragment."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [
+        (file, fragment)
+        for file, _, fragment in (t.partition("#") for t in targets if "://" not in t)
+    ]
+
+
 def anchors(path: Path) -> set[str]:
     """The fragments that a page's headings answer to, by GitHub's rule."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
@@ -41,14 +50,24 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
 def test_a_page_links_to_what_exists(page: Path) -> None:
     """A promise whose link is dead is not a promise."""
     dead = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if "://" in target:
-            continue
-        file, _, fragment = target.partition("#")
+    for file, fragment in links(page):
         path = (page.parent / file) if file else page
         if not path.exists() or (fragment and fragment not in anchors(path)):
-            dead.append(target)
+            dead.append(f"{file}#{fragment}")
     assert not dead
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """What no page leads to is found by nobody."""
+    found, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page not in found:
+            found.add(page)
+            ways = ((page.parent / file).resolve() for file, _ in links(page) if file)
+            left += [way for way in ways if way.suffix == ".md" and way.is_file()]
+    docs = {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert docs - found - {page for page in docs if page.parent.name == "decisions"} == set()
 
 
 def test_guarantees_name_tests_that_exist() -> None:
