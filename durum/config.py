@@ -82,6 +82,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         replies_kept: remembered replies of one grain; at this many, new keyed calls are refused.
         reply_bodies_kept: of those, how many keep the reply itself.
         reply_window_s: how long a remembered reply is kept.
+        activations: actors in memory of one silo; beyond it, the longest idle ones are put away early.
         streams: streams of results open in one silo.
         stream_window: items of one stream that may be on their way to its reader.
     """
@@ -108,6 +109,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     replies_kept: int = 10_000
     reply_bodies_kept: int = 64
     reply_window_s: float = 86_400.0
+    activations: int = 1_000_000
     streams: int = 10_000
     stream_window: int = 32
 

@@ -10,6 +10,7 @@ DurumError
 │   │   ├── ArgumentError       an argument has the wrong type, or is too large
 │   │   ├── ShuttingDown        the client or silo it was given to is closing
 │   │   ├── Deadlock            it waits, through its callers, for itself
+│   │   ├── Quarantined         the actor's stored state cannot be read; a person must look
 │   │   ├── NotServing          nobody serves the grain now; the router tries again by itself
 │   │   └── NotAuthorized       the caller may not do this
 │   ├── CallTimeout             its deadline passed
@@ -108,14 +109,19 @@ class Deadlock(Rejected):
     Call `await self.save()` before the call that comes back, or let the actors call in one direction only."""
 
 
+class Quarantined(Rejected):
+    """The actor's stored state cannot be read by its class. Its bytes are untouched, and other actors are
+    not concerned. Give the class a migrate_state, or mend or delete the record."""
+
+
 class NotServing(Rejected):
     """The silo does not serve the grain now: its lease lapsed, its store is away, or it waits out a
     hold-off. Routers try again until the deadline, so a caller sees this only inside CallTimeout."""
 
 
 class NotAuthorized(Rejected):
-    """The caller may not make this call: pickled values over a link that is not trusted, for one. The message
-    says what the link lacks."""
+    """The caller may not make this call: it would send pickled values over a link that is not trusted, or a
+    filter of the application's refuses it. The message says why."""
 
 
 class CallTimeout(CallError):

@@ -104,6 +104,8 @@ class Actor:
         reply_window: how long it remembers them.
         placement: StatelessWorker(max_local=4) has activations on every silo, wherever calls come from;
             None: one in the cluster.
+        aliases: other kind names under which callers may know it, as after a rename. Its data lies where it
+            always did: under `kind`.
         pickle: fields, arguments and results of types that have no form of their own (arrays, frames,
             closures), or that hold Any, are pickled; see durum.Opaque. Such methods can be called
             over trusted links only.
@@ -153,6 +155,7 @@ class Actor:
         reply_window: timedelta | None = None,
         pickle: bool | None = None,
         placement: StatelessWorker | None = None,
+        aliases: tuple[str, ...] = (),
     ) -> None:
         super().__init_subclass__()
         if "_durum_view_of" in cls.__dict__:
@@ -170,6 +173,7 @@ class Actor:
             "replies_kept": _count(title, "replies_kept", replies_kept),
             "reply_window_s": _seconds(title, "reply_window", reply_window),
             "pickle": pickle,
+            "aliases": _names(title, aliases),
             "workers": None if placement is None else _placed(title, placement),
         }
         options = _options(cls, name, _count(title, "version", version), given)
@@ -296,6 +300,14 @@ def _placed(title: str, placement: object) -> int:
             f"{title}: placement={placement!r}; write StatelessWorker(max_local=...), or leave it out."
         )
     return placement.max_local
+
+
+def _names(title: str, aliases: object) -> tuple[str, ...]:
+    if not isinstance(aliases, tuple):
+        raise errors.ConfigError(f"{title}: aliases={aliases!r}; write a tuple of kind names.")
+    for alias in aliases:
+        rules.check_kind_name(title, alias)
+    return aliases
 
 
 def _take_shared_defaults(cls: type[Actor]) -> None:

@@ -52,6 +52,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
         reply_window_s: how long each is kept.
         pickle: values of types that msgspec does not know are pickled; see opaque.py.
         workers: activations of one key that a silo may have; 0: there is one in the cluster.
+        aliases: other names under which callers may know it.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     reply_window_s: float | None = None
     pickle: bool = False
     workers: int = 0
+    aliases: tuple[str, ...] = ()
 
 
 class Storing(Protocol):

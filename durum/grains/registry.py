@@ -34,7 +34,26 @@ def register(classes: Iterable[type[Actor]]) -> Mapping[str, GrainKind]:
                 f"kinds: {_place(other.cls)} and {_place(cls)} are both named {kind.name!r}, and data "
                 "lies under the name. Give one of them another: class ...(Actor, kind=...)."
             )
+    aliases_of(kinds)
     return MappingProxyType(kinds)
+
+
+def aliases_of(kinds: Mapping[str, GrainKind]) -> Mapping[str, str]:
+    """Names under which callers may know a kind, each with the kind's own.
+
+    Raises:
+        ConfigError: one is another kind's own name, or two kinds have the same.
+    """
+    found: dict[str, str] = {}
+    for name, kind in kinds.items():
+        for alias in kind.options.aliases:
+            if alias in kinds or found.setdefault(alias, name) != name:
+                raise errors.ConfigError(
+                    f"kinds: {_place(kind.cls)} has the alias {alias!r}, which is also"
+                    f" {kinds[alias].cls.__qualname__ if alias in kinds else found[alias]}'s. An alias must"
+                    " be nobody else's name."
+                )
+    return MappingProxyType(found)
 
 
 def kinds_in(module: ModuleType) -> list[type[Actor]]:

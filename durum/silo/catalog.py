@@ -10,9 +10,11 @@ from durum import errors
 from durum.errors import DidRun
 from durum.grains import failure
 from durum.grains.kind import GrainKind
+from durum.grains.registry import aliases_of
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
 from durum.silo.activation import Activation
+from durum.silo.quarantine import Quarantine
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
@@ -71,6 +73,11 @@ class Catalog:
         self.activations: dict[GrainId, Activation] = {}
         """Every one that is not gone, but for workers. The dispatcher reads it for each call."""
         self.workers = Workers(services, placing)
+        self.quarantine = Quarantine()
+        self.aliases = aliases_of(kinds)
+        """Names under which callers may know a kind: to the kind's own."""
+        self.crowded = asyncio.Event()
+        """Set while there are more activations than there should be."""
 
     def all(self) -> list[Activation]:
         """Every activation that is not gone."""
@@ -101,6 +108,8 @@ class Catalog:
             home=self,
         )
         self.activations[grain] = activation
+        if len(self.activations) > self._services.config.limits.activations:
+            self.crowded.set()
         self._by_partition.setdefault(partition, {})[grain] = activation
         self._services.meters.appeared(kind.name)
         return activation
@@ -119,6 +128,9 @@ class Catalog:
             activation.fail(refusals.not_serving(grain, exc))
         except errors.CommitFailed as exc:  # what on_activate has changed; the calls did not run
             activation.fail(refusals.not_serving(grain, exc))
+        except errors.StoreError as exc:  # its class cannot read what is stored
+            _log.error("quarantined, its state cannot be read", exc, grain=grain)
+            activation.fail(self.quarantine.take(grain, exc, self._services.clock.boottime()))
         except asyncio.CancelledError:
             activation.fail(refusals.not_serving(grain, "its activation was cancelled"))
             raise

@@ -21,12 +21,13 @@ from durum.silo.activation import Activation
 from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
 from durum.silo.holdings import Holding
+from durum.silo.relay import Relay
 from durum.silo.services import Services
 from durum.silo.streams import Outgoings
 from durum.silo.turn import Sink, Turn, refuse
 from durum.silo.unanswered import Unanswered
 from durum.wire.administration import ANYWHERE, PREFIX
-from durum.wire.messages import Call, Cancel, Moved, Notice, Open
+from durum.wire.messages import Call, Cancel, Credit, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
 
@@ -74,11 +75,15 @@ class Dispatcher:
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
         self._administration: Administration
+        self._relay: Relay
         self._holdings: Holdings
         self._closed = False
 
-    def serve(self, catalog: Catalog, holdings: Holdings, administration: Administration) -> None:
+    def serve(
+        self, catalog: Catalog, holdings: Holdings, administration: Administration, relay: Relay
+    ) -> None:
         """Take in calls for the catalog's grains from here on."""
+        self._relay = relay
         self._catalog = catalog
         self._administration = administration
         self._holdings = holdings
@@ -111,12 +116,23 @@ class Dispatcher:
 
     def notice(self, sink: Sink, notice: Notice) -> None:
         """Take in a one-way call: it runs, or is passed on, or is dropped."""
+        notice.grain = self._stored(notice.grain)
         unanswered = Unanswered(notice, self._services, trusted=sink.trusted)
         self.call(unanswered, unanswered.call)
 
     def stream(self, sink: Sink, message: Open) -> None:
         """Take in a request for a stream; its items and its end go to the sink."""
+        stored = self._stored(message.grain)
+        if stored != message.grain:
+            message.grain = stored
+            if not self.works_for(stored) and self._relay.take(sink, message):
+                return
         self.streams.open(sink, message)
+
+    def credit(self, sink: Sink, message: Credit) -> None:
+        """The reader of a stream has room for more."""
+        if not self._relay.credit(sink, message):
+            self.streams.credit(sink, message)
 
     def lost(self, sink: Sink) -> None:
         """Whoever sent calls is gone, and nothing can be sent there any more."""
@@ -133,6 +149,8 @@ class Dispatcher:
             self._cancel(turn)
         elif (id(sink), message.id) in self._held_up:
             self._release((id(sink), message.id)).cancel()
+        elif stream is None:
+            self._relay.cancel(sink, message.id)
 
     # Calls to grains that are not alive here ----------------------------------------------------------
 
@@ -140,7 +158,18 @@ class Dispatcher:
         """Take in an operator's request."""
         self._place(sink, call)
 
+    def _stored(self, grain: GrainId) -> GrainId:
+        """The id under which the data lies, where a caller knows the kind by another name."""
+        aliases = self._catalog.aliases
+        if not aliases:
+            return grain
+        kind, key = split_grain_id(grain)
+        return GrainId(f"{aliases[kind]}/{key}") if kind in aliases else grain
+
     def _place(self, sink: Sink, call: Call) -> None:
+        stored = self._stored(call.grain)
+        if stored != call.grain:
+            return self._rename(sink, call, stored)
         refusal = self._refusal(call)
         if refusal is not None:
             return self._refuse(sink, call, refusal)
@@ -149,6 +178,10 @@ class Dispatcher:
         kind = self._catalog.kind_of(call.grain)
         if kind is not None and kind.stateless and not call.method.startswith(PREFIX):
             return self._work(sink, call, kind)
+        return self._place_owned(sink, call)
+
+    def _place_owned(self, sink: Sink, call: Call) -> None:
+        """Bring a call to the owner of its grain's partition, here or elsewhere."""
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
@@ -160,6 +193,15 @@ class Dispatcher:
         owner = Address("") if wanted is None else address_of(wanted)
         sink.send(Moved(call.id, owner, self._version()))
         return None
+
+    def _rename(self, sink: Sink, call: Call, stored: GrainId) -> None:
+        """Bring a call to the grain that its caller knows by another name.
+
+        That is of another partition, so the caller must not be told that this one has moved.
+        """
+        call.grain = stored
+        if self.works_for(stored) or not self._relay.take(sink, call):
+            self.call(sink, call)
 
     def _refusal(self, call: Call) -> errors.CallError | None:
         """Why a call can be answered by no silo, or not by this one now."""
@@ -184,6 +226,9 @@ class Dispatcher:
         now = self._services.clock.boottime()
         if not self._services.lease.held(now):
             return self._refuse(sink, call, refusals.lapsed(call.grain))
+        quarantined = self._catalog.quarantine.refusal(call.grain, now)
+        if quarantined is not None:
+            return self._refuse(sink, call, quarantined)
         activation = self._catalog.create(kind, call.grain, holding.partition, holding.token)
         return activation.offer(call, sink, now)
 

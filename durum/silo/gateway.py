@@ -81,8 +81,7 @@ class Gateway:
             if not (connection.peer.through and self._carry(connection, message)):
                 self._dispatcher.call(connection, message)
         elif type(message) is Cancel:
-            if not self._relay.cancel(connection, message.id):
-                self._dispatcher.cancel(connection, message)
+            self._dispatcher.cancel(connection, message)
         elif type(message) is Notice:
             self._dispatcher.notice(connection, message)
         elif isinstance(message, Open | Credit | Item):
@@ -102,8 +101,8 @@ class Gateway:
                 self._dispatcher.stream(connection, message)
         elif isinstance(message, Item):
             self._router.received(connection, message)
-        elif not self._relay.credit(connection, message):
-            self._dispatcher.streams.credit(connection, message)
+        else:
+            self._dispatcher.credit(connection, message)
 
     def _carry(self, connection: Connection, call: Call | Open) -> bool:
         """Pass a client's call on, where it is for another silo."""

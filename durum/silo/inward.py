@@ -65,7 +65,7 @@ class InwardLink:
         elif isinstance(message, Item):
             self._router.take_item(self, message)
         elif isinstance(message, Credit):
-            self._dispatcher.streams.credit(self, message)
+            self._dispatcher.credit(self, message)
         elif isinstance(message, Reply | Failure | Moved):
             future = self._pending.pop(message.id, None)
             if future is not None and not future.done():

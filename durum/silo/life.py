@@ -197,12 +197,13 @@ class Life:
             members=self._members,
             look=self._look,
         )
-        self._dispatcher.serve(self.catalog, self.ownership, administration)
+        relay = Relay(self.id, self._router, self._tasks, config.limits)
+        self._dispatcher.serve(self.catalog, self.ownership, administration, relay)
         self._gateway = Gateway(
             dispatcher=self._dispatcher,
             peers=self._peers,
             router=self._router,
-            relay=Relay(self.id, self._router, self._tasks, config.limits),
+            relay=relay,
             relay_s=config.limits.drain_timeout_s,
         )
         self.membership = Membership(
@@ -236,6 +237,7 @@ class Life:
             ("deadlines", self._dispatcher.sweep()),
             ("calls", self._router.deadlines.sweep()),
             ("collector", collector.run()),
+            ("shedding", collector.shed()),
         ):
             self._tasks.start(coro, name)
         await self.membership.move(Status.ACTIVE)

@@ -10,6 +10,8 @@ class Reason(StrEnum):
 
     IDLE = "idle"
     """Nobody called for a while."""
+    CROWDED = "crowded"
+    """The silo has too many actors in memory, and this one was idle the longest."""
     REQUESTED = "requested"
     """The grain asked for it, by `self.deactivate()`."""
     MOVED = "moved"

@@ -13,9 +13,8 @@ from durum.client.router import Router
 from durum.config import Limits
 from durum.ids import SiloId
 from durum.silo.streams import WINDOW_LIMIT
-from durum.silo.turn import refuse
+from durum.silo.turn import Sink, refuse
 from durum.tasks import TaskOwner
-from durum.wire.connection import Connection
 from durum.wire.messages import Call, Credit, Item, Open
 
 
@@ -38,7 +37,7 @@ class Relay:
         self._credits: dict[tuple[int, int], asyncio.Semaphore] = {}
         self._bytes = 0
 
-    def take(self, connection: Connection, call: Call | Open) -> bool:
+    def take(self, connection: Sink, call: Call | Open) -> bool:
         """Carry a client's call, unless it belongs to this silo itself.
 
         Args:
@@ -73,7 +72,7 @@ class Relay:
         task.add_done_callback(lambda _: self._over(connection, call))
         return True
 
-    def cancel(self, connection: Connection, call_id: int) -> bool:
+    def cancel(self, connection: Sink, call_id: int) -> bool:
         """The client no longer waits. False where the call is none of these."""
         task = self._carried.get((id(connection), call_id))
         if task is None:
@@ -81,7 +80,7 @@ class Relay:
         task.cancel()  # the router sends the cancellation on
         return True
 
-    async def _carry(self, connection: Connection, call: Call) -> None:
+    async def _carry(self, connection: Sink, call: Call) -> None:
         try:
             answer = await self._router.relay(call)
         except errors.CallError as exc:
@@ -90,7 +89,7 @@ class Relay:
             answer.id = call.id
             connection.send(answer)
 
-    def credit(self, connection: Connection, message: Credit) -> bool:
+    def credit(self, connection: Sink, message: Credit) -> bool:
         """The client has room for more items. False where the stream is none of these."""
         credit = self._credits.get((id(connection), message.id))
         if credit is None:
@@ -99,12 +98,12 @@ class Relay:
             credit.release()
         return True
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Sink) -> None:
         """A client is gone, and its streams with it."""
         for mark in [mark for mark in self._credits if mark[0] == id(connection)]:
             self._carried[mark].cancel()
 
-    async def _carry_stream(self, connection: Connection, message: Open) -> None:
+    async def _carry_stream(self, connection: Sink, message: Open) -> None:
         mark = (id(connection), message.id)
         credit = self._credits[mark] = asyncio.Semaphore(max(1, min(message.window, WINDOW_LIMIT)))
         incoming = self._router.relay_stream(message)
@@ -124,7 +123,7 @@ class Relay:
             incoming.close()
             del self._credits[mark]
 
-    def _over(self, connection: Connection, call: Call | Open) -> None:
+    def _over(self, connection: Sink, call: Call | Open) -> None:
         self._bytes -= len(call.args)
         del self._carried[id(connection), call.id]
 
