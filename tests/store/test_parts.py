@@ -136,7 +136,7 @@ async def test_commit_of_parts_sent_again_changes_nothing(service: Service) -> N
     """A lost reply is answered by sending the same bytes again, after a takeover too."""
     token, store = await service.hold(), service.store
     await store.commit(commit(token, parts={b"%04d" % n: b"" for n in range(1500)}))
-    once = commit(token, version=1, parts={b"x": b"1"}, purge=[(b"0", b"1")])
+    once = commit(token, version=1, parts={b"x": b"1"}, purge=[(b"0", b"2")])
     first = await store.commit(once)
     assert await store.commit(once) == first
     later = await service.hold()
