@@ -49,10 +49,10 @@ if TYPE_CHECKING:
         Superseded,
     )
     from durum.grains.actor import Actor, one_way, read_only
-    from durum.grains.lists import List
-    from durum.grains.maps import Map
     from durum.grains.carried import Trace, baggage, tracing
     from durum.grains.filters import Invocation, Proceed
+    from durum.grains.lists import List
+    from durum.grains.maps import Map
     from durum.grains.placement import StatelessWorker
     from durum.grains.reference import options
     from durum.grains.state import field
