@@ -16,7 +16,7 @@ from durum.silo.silo import Silo
 from tests.support.clusters import Clustered, slot_of
 from tests.support.grains import Counter
 from tests.support.sentinels import Sentineled
-from tests.support.servers import PRODUCTS, binary_of
+from tests.support.servers import PRODUCTS, Server, binary_of
 
 SYNCED = ("--appendonly", "yes", "--appendfsync", "always")
 PATIENCE_S = 30.0
@@ -170,6 +170,24 @@ async def test_silo_ends_after_a_promotion_that_lost_writes(start: Callable[...,
         with pytest.raises(errors.DataLoss):
             await asyncio.wait_for(asyncio.shield(ended), PATIENCE_S)
         assert load.count - confirmed <= KEYS  # answers that were on their way
+
+
+async def test_silo_ends_when_the_store_comes_back_without_its_last_writes(
+    start: Callable[..., Any],
+) -> None:
+    """The end of an append-only file may be cut by a power cut; the server loads the rest with a line in
+    its log and goes on."""
+    server: Server = start(Server, "--appendonly", "yes", "--appendfsync", "everysec", tcp=True)
+    server.start()
+    async with serving(server.url) as (ended, load):
+        server.kill()
+        (file,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+        with file.open("r+b") as writable:
+            writable.truncate(file.stat().st_size * 9 // 10)
+        server.start()
+        with pytest.raises(errors.DataLoss):
+            await asyncio.wait_for(asyncio.shield(ended), PATIENCE_S)
+        assert load.count >= 50
 
 
 async def test_silo_over_a_cluster_goes_on_or_ends_when_a_master_is_replaced(
