@@ -153,20 +153,24 @@ class Incoming:
         return failed
 
     def close(self) -> None:
-        """No more are wanted."""
+        """No more are wanted. From any thread: garbage is collected by whichever it is."""
         link, end = self._link, self._end
-        self._forget()
-        if link is None or end is None or end.done():
+        if link is None or end is None:
             return
-        end.cancel()
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
+        if not self._is_here():
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self.close)
+            return
+        self._forget()
+        if not end.done():
+            end.cancel()
             withdraw(link, self._id)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(withdraw, link, self._id)  # collected by another thread
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _forget(self) -> None:
         if self._link is not None:

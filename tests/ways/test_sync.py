@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -39,6 +39,10 @@ class Account(Actor):
     @read_only
     async def get(self) -> Decimal:
         return self.balance
+
+    async def count(self, to: int) -> AsyncIterator[int]:
+        for n in range(to):
+            yield n
 
     async def deposit_slowly(self, amount: Decimal, mark: str) -> None:
         """Change the state, then stay until cancelled; files tell when."""
@@ -183,6 +187,22 @@ async def test_it_works_where_a_loop_is_running(silo: Silo) -> None:
         assert await alice.deposit(Decimal(1)) == 2, "cells may await, too"
         many = await asyncio.gather(*(alice.deposit(Decimal(1)) for _ in range(5)))
         assert sorted(many) == [3, 4, 5, 6, 7]
+
+
+async def test_streams_are_read_in_any_loop(silo: Silo) -> None:
+    """A cell of a notebook may iterate, and break off, far from the connection's own loop."""
+    with durum.sync.connect(silo.address) as cluster:
+        alice = cluster.actor(Account, "streams")
+        assert [n async for n in alice.count(100)] == list(range(100))
+        async for n in alice.count(10_000):
+            if n == 50:
+                break
+        until = time.monotonic() + 20
+        while len(silo.life._dispatcher.streams):
+            assert time.monotonic() < until, "the stream was never closed"
+            await asyncio.sleep(0.005)
+        with durum.baggage.scope(tenant="acme"):
+            assert cluster.call(alice.get) == 0
 
 
 async def test_cancelling_an_await_in_another_loop_cancels_the_call(
