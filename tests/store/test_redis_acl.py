@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import re
 import socket
@@ -17,7 +16,7 @@ from durum.ids import SystemEntropy
 from durum.store import redis_scripts
 from durum.store.urls import open_store
 from tests.support.servers import PRODUCTS, Server
-from tests.support.services import ALICE, SILO, Service, commit, row
+from tests.support.services import ALICE, SILO, Service, commit, first_hint, row
 
 PAGE: Final = pathlib.Path(__file__).parents[2] / "docs" / "operations.md"
 # Without these it still works: scripts are there, nobody hears hints, the level is a guess.
@@ -40,9 +39,7 @@ async def do_everything(url: str) -> tuple[str, ...]:
     try:
         service = await Service.create(store, partitions=4)
         token = await service.hold()
-        async with asyncio.timeout(5):
-            async for _ in store.hints():
-                break
+        await first_hint(store)
         version = (await store.load(0, token, ALICE, raise_version=True)).version
         turn = commit(token, version=version, replies={b"k" * 16: b"r"})
         assert await store.commit(turn) == await store.commit(turn)

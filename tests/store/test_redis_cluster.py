@@ -234,6 +234,7 @@ async def test_killed_master_is_replaced_under_load(
     assert durability.level is Level.D1
     assert "3 masters" in durability.summary
     before = await store.beat(service.mark, SILO)
+    await asyncio.to_thread(cluster.wait_replicated)
     writers.start()
     await writers.more(300)
     slot = partition_slot(0)

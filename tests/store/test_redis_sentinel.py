@@ -105,6 +105,7 @@ async def test_promotion_under_load_without_a_wait_loses_nothing_unnoticed(
     store = await open_it(servers.url)
     _, writers = await writers_on(store)
     assert (await store.durability()).level is Level.D1
+    await asyncio.to_thread(servers.wait_replicated)
     writers.start()
     await writers.more(200)
     await asyncio.to_thread(servers.promote)
@@ -123,6 +124,7 @@ async def test_promotion_of_a_replica_that_lacks_writes_shows(
     servers = servers_of()
     store = await open_it(servers.url)
     service, writers = await writers_on(store, partitions=1)
+    await asyncio.to_thread(servers.wait_replicated)
     writers.start()
     await writers.more(50)
     servers.cut_replication()
@@ -145,6 +147,7 @@ async def test_primary_that_slept_through_its_replacement_is_left(
     servers = servers_of()
     store = await open_it(servers.url)
     _, writers = await writers_on(store)
+    await asyncio.to_thread(servers.wait_replicated)
     writers.start()
     await writers.more(50)
     servers.primary.stop()

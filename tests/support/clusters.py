@@ -124,6 +124,16 @@ class Clustered:
                 found[name] += int(count)
         return found
 
+    def wait_replicated(self) -> None:
+        """Wait until each replica has what its master has now."""
+        for master, replica in zip(self.masters, self.replicas, strict=True):
+            aim = int(replication(master)["master_repl_offset"])
+            eventually(
+                lambda one=replica, aim=aim: int(replication(one)["slave_repl_offset"]) >= aim,
+                "replication",
+                replica,
+            )
+
     def wait_taken_over(self, slot: int, dead: Server) -> Server:
         """Wait until every living node knows a master of the slot that lives; return it."""
 

@@ -135,6 +135,16 @@ class Sentineled:
         eventually(lambda: replication(after)["role"] == "master", "the new primary's role", after)
         return after
 
+    def wait_replicated(self) -> None:
+        """Wait until all replicas have what the primary has now."""
+        aim = int(replication(self.primary)["master_repl_offset"])
+        for server in self.servers[1:]:
+            eventually(
+                lambda server=server: int(replication(server)["slave_repl_offset"]) >= aim,
+                "replication",
+                server,
+            )
+
     def cut_replication(self) -> None:
         """Keep replicas from the primary's writes from now on; promotion then loses them."""
         for server in self.servers[1:]:

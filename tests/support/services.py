@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -51,6 +52,16 @@ class Service:
         (taken,) = await self.store.take(self.mark, [take])
         assert taken.token == token
         return token
+
+
+async def first_hint(store: Store) -> None:
+    """Wait for one hint, and leave no listening behind."""
+    hints = store.hints()
+    try:
+        async with asyncio.timeout(5):
+            await anext(hints)
+    finally:
+        await hints.aclose()  # type: ignore[attr-defined] # a generator's
 
 
 def commit(
