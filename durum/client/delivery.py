@@ -212,7 +212,9 @@ class Delivery:
                 self.last = outcome.text
                 self.attempts += 1
             case Failure(error="CommitFailed", did_run=ran) if self.key and ran is not DidRun.YES:
-                self.last, self.ran = outcome.text, ran
+                self.last = outcome.text
+                if self.ran is not DidRun.MAYBE:  # an earlier attempt may still be running
+                    self.ran = ran
                 self.attempts += 1
             case Failure():
                 return outcome

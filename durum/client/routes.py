@@ -115,6 +115,10 @@ class Routes:
         redirect = self._redirects.get(partition)
         return redirect[0] if redirect is not None else self._owners[partition]
 
+    def is_own(self, link: Link) -> bool:
+        """Whether a link stays inside this silo."""
+        return self._own is not None and self._own[1] is link
+
     def own_link(self, address: Address) -> Link | None:
         """The link that stays inside this silo, where the address is its own."""
         return self._own[1] if self._own is not None and self._own[0] == address else None

@@ -334,7 +334,10 @@ class Activation:
         self._go(State.GONE)
         if self._aside is not None:
             self._aside.stop()
-        self._home.removed(self, doubtful=self._durable.unsettled, lost=self._durable.lost)
+        durable = self._durable
+        # A turn that is left behind must not commit any more: the next activation loads what is there now.
+        lost, durable.lost = durable.lost, True
+        self._home.removed(self, doubtful=durable.unsettled, lost=lost)
         waiting = [*self._waiting, *self._mailbox.take_nested(), *self._mailbox.take_waiting()]
         self._waiting.clear()
         for turn in waiting:

@@ -140,7 +140,8 @@ class Catalog:
             refusal.did_run = DidRun.NO  # whatever became of a call that the hook made
             activation.fail(refusal)
         else:
-            self._doubtful.pop(grain, None)
+            if activation.state is State.VALID:  # a hook may have hidden that it was lost meanwhile
+                self._doubtful.pop(grain, None)
 
     async def dismiss(self, grain: GrainId) -> bool:
         """Deactivate a grain, and return once it is gone. False where it was not active."""

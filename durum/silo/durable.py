@@ -255,8 +255,10 @@ class Durable:
     def _begin(self, sending: Sending) -> None:
         if self.lost:
             self._take_back()
-            return sending.then(self._gone())
+            return sending.then(refusals.gone_meanwhile(self.grain))
         if sending.state is None and sending.change is None and sending.parts is None:
+            if self._kind.options.strict_reads:
+                return self._verify(sending)
             # No commit will tell whether the grain is still ours, so the lease has to.
             held = self._services.lease.held(self._services.clock.boottime())
             return sending.then(None if held else refusals.lapsed_meanwhile(self.grain))
@@ -279,12 +281,24 @@ class Durable:
         self._send()
         return None
 
-    def _gone(self) -> errors.CommitFailed:
-        return errors.CommitFailed(
-            f"{self.grain}: the method ran, and its silo had lost the grain meanwhile; nothing was"
-            " kept. It can be repeated if what it called may be.",
-            DidRun.ROLLED_BACK,
-        )
+    def _verify(self, sending: Sending) -> None:
+        """For kinds that do not trust clocks: ask the store whether what the turn has seen is the newest."""
+        self._sending = sending
+        self.verify().add_done_callback(self._verified, context=self._services.base)
+
+    def _verified(self, future: asyncio.Future[None]) -> None:
+        sending = self._sending
+        if sending is None:
+            raise errors.DurumBug(f"{self.grain}: an answer to no question")
+        error = None if future.cancelled() else future.exception()
+        if error is None and not future.cancelled():
+            self._finish(sending, None)
+            return
+        if isinstance(error, errors.Superseded | errors.DataLoss):
+            self.lost = True
+        if isinstance(error, errors.DataLoss):
+            self._services.halt(error)
+        self._finish(sending, refusals.unconfirmed(self.grain, error))
 
     def _send(self) -> None:
         sending = self._sending
@@ -323,7 +337,8 @@ class Durable:
         services = self._services
         services.load.committed += 1
         services.meters.commits.add(services.clock.boottime() - sending.sent_at)
-        services.committed(self._partition, committed.commits)
+        repeated = sending.attempts > 1
+        services.committed(self._partition, self._token, committed.commits, repeated)
         self._finish(sending, None)
 
     def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
@@ -340,21 +355,7 @@ class Durable:
             return
         if sending.unknown:
             self.lost = self.doubtful = True
-            what = (
-                "its outcome is unknown. Look before you repeat it, or call with an idempotency key"
-            )
-            ran = DidRun.MAYBE
-        else:
-            what = "nothing was kept, and it can be repeated if what it called may be"
-            ran = DidRun.ROLLED_BACK
-        self._finish(
-            sending,
-            errors.CommitFailed(
-                f"{self.grain}: the method ran, and the store did not take its commit ({error});"
-                f" {what}.",
-                ran,
-            ),
-        )
+        self._finish(sending, refusals.uncommitted(self.grain, error, unknown=sending.unknown))
 
     def _refused(self, sending: Sending, error: BaseException) -> None:
         self.lost = True

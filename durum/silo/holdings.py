@@ -11,6 +11,8 @@ from typing import Final
 
 from durum.ids import Token
 
+_SKIPPED_LIMIT: Final = 4096
+
 
 class Holding:
     """One holding of one partition.
@@ -27,7 +29,10 @@ class Holding:
         draining: it is on its way out, or lost: nothing new begins under it.
     """
 
-    __slots__ = ("commits", "draining", "epoch", "partition", "ready", "serve_from", "token")
+    __slots__ = (
+        *("_floor", "_skipped", "commits", "draining", "epoch"),
+        *("partition", "ready", "serve_from", "token"),
+    )
 
     def __init__(
         self, partition: int, epoch: int, token: Token, serve_from: float, commits: int
@@ -37,8 +42,34 @@ class Holding:
         self.token: Final = token
         self.serve_from = serve_from
         self.commits = commits
+        self._floor = commits  # numbers up to here are not judged
+        self._skipped: set[int] = set()  # numbers of commits whose answers have not come
         self.draining = False
         self.ready = False
+
+    def counts(self, commits: int) -> bool:
+        """Take in the partition's commit counter, as a commit's answer gives it.
+
+        Nobody else commits under this holding, so each number is given once: to one commit of ours.
+
+        Returns:
+            False where another commit has had the number: the store went back in time in between.
+        """
+        if commits == self.commits + 1:
+            self.commits = commits
+            return True
+        if commits > self.commits:
+            if commits - self.commits > _SKIPPED_LIMIT or len(self._skipped) > _SKIPPED_LIMIT:
+                self._floor = commits - 1
+                self._skipped.clear()
+            else:
+                self._skipped.update(range(self.commits + 1, commits))
+            self.commits = commits
+            return True
+        if commits in self._skipped:
+            self._skipped.discard(commits)
+            return True
+        return commits <= self._floor
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "waiting"
@@ -128,6 +159,14 @@ class Holdings:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(partition, []).append(waiter)
         return waiter
+
+    def forget(self, partition: int, waiter: asyncio.Future[None]) -> None:
+        """Nobody waits for this future any more."""
+        waiters = self._waiters.get(partition)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[partition]
 
     def statistics(self, wanted: int) -> OwnershipStatistics:
         """The counters as they are now."""

@@ -90,8 +90,7 @@ class ActivationHost:
         if turn is None or turn.over:
             # A call that a hook makes must not come back: nothing runs here before the hook's end.
             origin = Origin((Hop(self._grain, HOOK_TURN),)) if _in_hook() else None
-            if origin is None:
-                return await router.call(target, method, args, options)
+            # Nobody cancels it at a turn's deadline, so it needs a timer of its own.
             return await router.deliver(target, method, args, options, origin=origin)
         call = turn.call
         if not call.request:

@@ -28,10 +28,12 @@ class Lease:
         lease_s: L, how long one renewal lasts.
     """
 
-    __slots__ = ("lease_s", "sent_at", "until")
+    __slots__ = ("generation", "lease_s", "sent_at", "until")
 
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s
+        self.generation = 0
+        """How often it was ended. A renewal that was sent before that does not count after it."""
         self.sent_at = -math.inf
         self.until = -math.inf
 
@@ -42,8 +44,16 @@ class Lease:
         """
         return now < self.until
 
-    def renewed(self, sent_at: float, answered_at: float) -> None:
-        """A renewal succeeded. One that arrives after a later one changes nothing."""
+    def renewed(self, sent_at: float, answered_at: float, generation: int = 0) -> None:
+        """A renewal succeeded. One that arrives after a later one changes nothing.
+
+        Args:
+            sent_at: boottime just before it was sent.
+            answered_at: boottime at which its answer was read.
+            generation: the lease's when it was sent.
+        """
+        if generation != self.generation:
+            return
         start = counted_from(sent_at, answered_at)
         if start > self.sent_at:
             self.sent_at = start
@@ -51,6 +61,7 @@ class Lease:
 
     def end(self) -> None:
         """Stop answering at once. Only a renewal that is sent later begins it anew."""
+        self.generation += 1
         self.sent_at = -math.inf
         self.until = -math.inf
 

@@ -20,6 +20,7 @@ from durum.client.router import Router
 from durum.client.routes import Routes
 from durum.ids import Address, SiloId, Token
 from durum.placement.partitions import Assignment, assignment
+from durum.silo import refusals
 from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
 from durum.silo.collector import Collector
@@ -81,8 +82,6 @@ class Life:
         self._assignment: Assignment | None = None
         self.id: SiloId
         self.address: Address
-
-    # Putting it together ----------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen, join, and begin to take partitions.
@@ -173,7 +172,7 @@ class Life:
             router=self._router,
             tasks=self._tasks,
             store_time=self._table.store_time,
-            committed=lambda partition, commits: self.ownership.committed(partition, commits),  # noqa: PLW0108 - it comes later
+            committed=self._on_committed,
             halt=self._halt,
             base=copy_context(),
             meters=Meters(clock.boottime),
@@ -296,8 +295,6 @@ class Life:
             ),
         )
 
-    # Its end ------------------------------------------------------------------------------------------
-
     async def failed(self) -> None:
         """Wait for what this life cannot go on after, and raise it.
 
@@ -348,8 +345,6 @@ class Life:
         if not self._halted.done():
             self._halted.cancel()
 
-    # What its parts tell each other ---------------------------------------------------------------------
-
     def _place(self, view: View) -> Sequence[SiloId | None]:
         return self._assigned(view).owners
 
@@ -363,6 +358,10 @@ class Life:
         table = msgspec.structs.replace(self._assigned(view).table(), dead=dead)
         self._router.learn(table)
         self._gateway.push(table)
+
+    def _on_committed(self, partition: int, token: Token, commits: int, repeated: bool) -> None:  # noqa: FBT001 - for every commit
+        if not self.ownership.committed(partition, token, commits, repeated=repeated):
+            self._halt(refusals.counted_twice(partition, commits))
 
     def _on_superseded(self, partition: int) -> None:
         """A commit or load was refused. Where the token is still ours, only that grain was behind."""

@@ -111,7 +111,7 @@ class Membership:
             DeclaredDead: this silo's row is dead.
             DataLoss: the row or the genesis is missing, or a renewal was forgotten.
         """
-        sent_at = self._clock.boottime()
+        sent_at, generation = self._clock.boottime(), self._lease.generation
         try:
             beat = await answered(
                 self._store.beat(self._mark, self._me),
@@ -144,7 +144,7 @@ class Membership:
             self.trouble = "another process answers as the store; what it holds is being checked"
             return False
         self.trouble = ""
-        self._lease.renewed(sent_at, self._clock.boottime())
+        self._lease.renewed(sent_at, self._clock.boottime(), generation)
         self.hint(beat.version)
         return True
 

@@ -69,7 +69,6 @@ class Ownership:
         self._pruned: dict[SiloId, None] = {}
         self._asked: dict[int, SiloId] = {}
         self._taking: frozenset[int] = frozenset()
-        self._suspect: dict[int, None] = {}
         self._soon = asyncio.Event()
         self._empty = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -96,7 +95,11 @@ class Ownership:
                 while (holding := self._holdings.ready(partition)) is None:
                     if self._wanted[partition] != self._me:
                         return None
-                    await self._holdings.waiter(partition)
+                    waiter = self._holdings.waiter(partition)
+                    try:
+                        await waiter
+                    finally:
+                        self._holdings.forget(partition, waiter)
                 return holding
         except TimeoutError:
             return None
@@ -111,19 +114,25 @@ class Ownership:
             self._records.doubt([partition])
             self._soon.set()
 
-    def committed(self, partition: int, commits: int) -> None:
-        """A commit returned the partition's commit counter."""
+    def committed(
+        self, partition: int, token: Token, commits: int, *, repeated: bool = False
+    ) -> bool:
+        """A commit under a token returned the partition's commit counter.
+
+        Args:
+            partition: which.
+            token: the holding that the commit was made under.
+            commits: the counter.
+            repeated: the commit was sent more than once, and the answer may be an earlier one's.
+
+        Returns:
+            False where another commit had been given that number: the store has lost what it had
+            acknowledged, and may have made up the count since.
+        """
         holding = self._holdings.get(partition)
-        if holding is None:
-            return
-        if commits >= holding.commits:
-            holding.commits = commits
-        elif partition not in self._suspect:
-            # A repeated answer, or lost data. Nothing is served until the record has been read.
-            self._suspect[partition] = None
-            holding.ready = False
-            holding.serve_from = math.inf
-            self._soon.set()
+        if holding is None or holding.token != token:
+            return True
+        return holding.counts(commits) or repeated
 
     async def run(self) -> None:
         """Take what should be ours and let go of what should not, until cancelled.
@@ -194,8 +203,6 @@ class Ownership:
         for holding in self._holdings.all():
             if self._holdings.ready(holding.partition):
                 self._holdings.wake(holding.partition)
-        if self._suspect:
-            await self._read_records()
         missing = [
             partition
             for partition, owner in enumerate(self._wanted)
@@ -333,6 +340,10 @@ class Ownership:
         ]
         if not strays:
             return
+        if self._clock.boottime() < self._waited_out(self._me):
+            # Who takes it from nobody serves at once, and a dead silo's lease may still run. Whoever wants
+            # it asks again.
+            return
         await self._read_records()
         for partition in strays:
             record = self._records.known[partition]
@@ -383,12 +394,6 @@ class Ownership:
     async def _read_records(self) -> None:
         for holding in await self._records.read():
             self.superseded(holding.partition)
-        for partition in self._suspect:
-            sound = self._holdings.get(partition)
-            if sound is not None:
-                sound.serve_from = takeover.AT_ONCE
-                self._holdings.wake(partition)
-        self._suspect.clear()
 
     def __repr__(self) -> str:
         return f"<Ownership {self._me} {self._holdings!r} {self._releases!r}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durum import errors
+from durum.errors import DidRun
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, SiloId
 from durum.wire.messages import Hop
@@ -76,4 +77,41 @@ def no_such_kind(grain: GrainId, silo: SiloId) -> errors.NoSuchKind:
     return errors.NoSuchKind(
         f"no active silo hosts the kind of {grain[:200]!r} (asked {silo}); the call did not run. Start a"
         " silo with that kind, or correct the name."
+    )
+
+
+def gone_meanwhile(grain: GrainId) -> errors.CommitFailed:
+    """The end of a turn whose grain the silo had lost before it could commit."""
+    return errors.CommitFailed(
+        f"{grain}: the method ran, and its silo had lost the grain meanwhile; nothing was kept. It can be"
+        " repeated if what it called may be.",
+        DidRun.ROLLED_BACK,
+    )
+
+
+def unconfirmed(grain: GrainId, why: object) -> errors.CommitFailed:
+    """The end of a turn that changed nothing, of a kind that does not trust clocks."""
+    return errors.CommitFailed(
+        f"{grain}: the method ran and changed nothing, and the store did not confirm that what it saw was"
+        f" the newest ({why}).",
+        DidRun.ROLLED_BACK,
+    )
+
+
+def uncommitted(grain: GrainId, why: object, *, unknown: bool) -> errors.CommitFailed:
+    """The end of a turn whose commit the store did not take."""
+    text = f"{grain}: the method ran, and the store did not take its commit ({why});"
+    if unknown:
+        what = "its outcome is unknown. Look before you repeat it, or call with an idempotency key."
+        return errors.CommitFailed(f"{text} {what}", DidRun.MAYBE)
+    what = "nothing was kept, and it can be repeated if what it called may be."
+    return errors.CommitFailed(f"{text} {what}", DidRun.ROLLED_BACK)
+
+
+def counted_twice(partition: int, commits: int) -> errors.DataLoss:
+    """The end of a silo whose store gave one number to two commits."""
+    return errors.DataLoss(
+        f"partition {partition}: the store gave two commits the number {commits}, so it has lost what it had"
+        " acknowledged. Nothing more is built upon it. Restore the store, or accept the loss and start all"
+        " silos again."
     )

@@ -61,6 +61,10 @@ class Relay:
                 ),
             )
             return True
+        if (id(connection), call.id) in self._carried:
+            text = f"{call.grain}: the connection has a call of this number under way; the call did not run."
+            refuse(connection, call.id, errors.Rejected(text))
+            return True
         self._bytes += len(call.args)
         carrying = (
             self._carry_stream(connection, call)

@@ -13,6 +13,7 @@ from durum.config import SiloConfig
 from durum.grains.carried import CARRIED
 from durum.grains.filters import NO_FILTERS, Filters, around
 from durum.grains.kind import GrainKind, Method
+from durum.ids import Token
 from durum.silo.lease import Lease
 from durum.silo.meters import Meter, Meters
 from durum.silo.steps import Steps
@@ -63,7 +64,8 @@ class Services:
         router: for calls that grains make.
         tasks: owner of the tasks that turns need.
         store_time: the store's clock as this silo reckons it, seconds.
-        committed: told each partition's commit counter as commits return it.
+        committed: told each partition's commit counter as commits return it, with the token that they
+            carried and whether they were sent more than once.
         halt: told of what no silo may go on after.
         base: context variables that every turn starts from.
         meters: see Meters.
@@ -87,7 +89,7 @@ class Services:
     router: Router
     tasks: TaskOwner
     store_time: Callable[[], float]
-    committed: Callable[[int, int], None]
+    committed: Callable[[int, Token, int, bool], None]
     halt: Callable[[BaseException], None]
     base: Context
     meters: Meters

@@ -437,7 +437,8 @@ class SimSilo:
         else:
             self._versions[partition] = done.version
             self._cached[partition] = (holding, count)
-            self.ownership.committed(partition, done.commits)
+            if not self.ownership.committed(partition, holding.token, done.commits):
+                raise errors.DataLoss(f"partition {partition}: {done.commits} was counted twice")
             self.world.acked[partition] = max(self.world.acked[partition], count)
 
     def __repr__(self) -> str:

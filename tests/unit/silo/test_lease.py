@@ -39,7 +39,9 @@ def test_lease_ends_at_once_and_begins_anew_with_a_later_renewal() -> None:
     lease.end()
     assert not lease.held(10.2)
     assert lease.until == -math.inf
-    lease.renewed(11.0, answered_at=11.1)
+    lease.renewed(10.1, answered_at=10.3)
+    assert not lease.held(10.3)  # it was sent before the end
+    lease.renewed(11.0, answered_at=11.1, generation=lease.generation)
     assert lease.held(11.1)
 
 
