@@ -285,7 +285,10 @@ async def test_an_actor_reads_the_stream_of_another(house: House) -> None:
     await house.start("b", [Log])
     cluster = await house.connect("a")
     await asyncio.sleep(5)
-    for n in (*range(8), *range(8)):  # also where the other is in memory already, and answers at once
+    for n in (
+        *range(8),
+        *range(8),
+    ):  # also where the other is in memory already, and answers at once
         assert await cluster.actor(Log, f"r{n}").copy(f"w{n}", 50) == list(range(50))
     owners = {host for host, silo in house.silos.items() if len(silo.life.catalog)}
     assert owners == {"a", "b"}
