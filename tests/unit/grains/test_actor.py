@@ -12,9 +12,9 @@ import pytest
 from durum import errors
 from durum.grains.actor import Actor
 from durum.grains.context import TurnContext
-from durum.grains.timers import Timer, TimerSpec
 from durum.grains.kind import kind_of
 from durum.grains.registry import kinds_in, register
+from durum.grains.timers import Timer, TimerSpec
 from durum.testing.actors import unhosted
 
 
