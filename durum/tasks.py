@@ -62,6 +62,8 @@ class TaskOwner:
         _, late = await asyncio.wait([root], timeout=within_s)
         if late:
             _log.warning("tasks ignore their cancellation and are left behind", owner=self._name)
+        elif not root.cancelled():
+            root.exception()  # whoever closes need not ask how it ended; asyncio would log that nobody did
 
     async def wait(self) -> None:
         """Wait until `close`, or until a task has failed.

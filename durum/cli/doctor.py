@@ -99,7 +99,7 @@ async def examine(url: str, way: _Way) -> Checkup:
         StoreUnavailable: it does not answer.
     """
     clock, entropy = SystemClock(), SystemEntropy()
-    store = await open_store(url, cluster=way.cluster, clock=clock, entropy=entropy)
+    store = await open_store(url, cluster=way.cluster, clock=clock, entropy=entropy, confirm=False)
     try:
         found = await checkup.examine(store, way.cluster, clock, entropy)
     finally:

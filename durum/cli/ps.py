@@ -117,7 +117,9 @@ async def look(url: str, *, cluster: str, with_dead: bool) -> Cluster:
         StoreError: the store does not answer, or has lost data.
     """
     settings.refuse_missing_file(url)
-    store = await open_store(url, cluster=cluster, clock=SystemClock(), entropy=SystemEntropy())
+    store = await open_store(
+        url, cluster=cluster, clock=SystemClock(), entropy=SystemEntropy(), confirm=False
+    )
     try:
         genesis = await store.genesis()
         if genesis is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 from durum import errors
 from durum.errors import DidRun
@@ -14,6 +13,7 @@ from durum.grains.registry import aliases_of
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
 from durum.silo.activation import Activation
+from durum.silo.placing import Placing
 from durum.silo.quarantine import Quarantine
 from durum.silo.reason import Reason
 from durum.silo.services import Services
@@ -24,26 +24,6 @@ from durum.telemetry import Log
 from durum.wire.messages import Call
 
 _log = Log("durum.catalog")
-
-
-class Placing(Protocol):
-    """Who places calls: the dispatcher."""
-
-    def elsewhere(self, turn: Turn) -> None:
-        """Place a call anew; it did not run."""
-        ...
-
-    def administer(self, sink: Sink, call: Call) -> None:
-        """Take in an operator's request."""
-        ...
-
-    def track(self, turn: Turn) -> None:
-        """Remember a turn that waits or takes its time, so that it can be cancelled."""
-        ...
-
-    def untrack(self, turn: Turn) -> None:
-        """A tracked turn has ended."""
-        ...
 
 
 class Catalog:

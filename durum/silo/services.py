@@ -28,12 +28,12 @@ class Load:
         tick: a coarse time, for knowing who has been idle; the collector raises it.
         calls: waiting or running.
         bytes: of their arguments.
-        committed, rolled_back, fenced, answered: turns since the start.
+        committed, rolled_back, fenced: turns since the start.
         dropped: one-way calls that did not run.
     """
 
     __slots__ = (
-        *("answered", "bytes", "calls", "committed"),
+        *("bytes", "calls", "committed"),
         *("dropped", "fenced", "rolled_back", "tick"),
     )
 
@@ -41,7 +41,6 @@ class Load:
         self.tick = 0
         self.calls = 0
         self.bytes = 0
-        self.answered = 0
         self.committed = 0
         self.rolled_back = 0
         self.fenced = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from durum import errors
 from durum.errors import DidRun
@@ -14,6 +14,7 @@ from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo.activation import Activation
+from durum.silo.placing import Placing
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
@@ -25,26 +26,6 @@ _log: Final = Log("durum.workers")
 NOWHERE: Final = -1
 """The partition of an activation that belongs to none."""
 _NO_TOKEN: Final = Token(bytes(16))
-
-
-class Placing(Protocol):
-    """Who places calls: the dispatcher."""
-
-    def elsewhere(self, turn: Turn) -> None:
-        """Place a call anew; it did not run."""
-        ...
-
-    def administer(self, sink: Sink, call: Call) -> None:
-        """Take in an operator's request."""
-        ...
-
-    def track(self, turn: Turn) -> None:
-        """Remember a turn that waits or takes its time."""
-        ...
-
-    def untrack(self, turn: Turn) -> None:
-        """A tracked turn has ended."""
-        ...
 
 
 class Workers:

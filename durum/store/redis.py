@@ -68,6 +68,8 @@ class RedisStore:
         clock: for pauses.
         entropy: jitter of those.
         store_timeout_s: time limit of an operation.
+        replicas: how many should have a write before it counts.
+        confirm: whether that is waited for.
     """
 
     shared = True
@@ -82,10 +84,14 @@ class RedisStore:
         clock: Clock,
         entropy: Entropy,
         store_timeout_s: float,
+        replicas: int,
+        confirm: bool,
     ) -> None:
         self.url = place.url
         self._place = place
         self._guide = links.guide
+        self._replicas = replicas
+        self._confirm = confirm
         self._pipe = links.main
         self._beats = links.beats
         self._cluster = cluster
@@ -143,7 +149,7 @@ class RedisStore:
         return Batches.sum(pipe.batches for pipe in self._pipe.pipes())
 
     async def durability(self) -> Durability:
-        return await redis_survey.durability(self._place, self._pipe.pipes())
+        return await redis_survey.durability(self._place, self._pipe.pipes(), self._replicas)
 
     async def close(self) -> None:
         if not self._closed:
@@ -156,8 +162,11 @@ class RedisStore:
     # -- MembershipTable
 
     async def read_table(self, mark: str) -> TableRead:
+        # Where writes wait for replicas, a promotion may lose what nobody was told yet. Who compares what
+        # it has read must not have read that, or it would take it for a loss.
         reply, identity = await asyncio.gather(
-            self._run("table", (self._keys.members,), (mark,)), self._pipe.identity()
+            self._run("table", (self._keys.members,), (mark, int(self._confirm))),
+            self._pipe.identity(),
         )
         return redis_answers.table(reply, mark, identity)
 

@@ -26,6 +26,7 @@ async def open_redis(
     entropy: Entropy,
     store_timeout_s: float = 1.5,
     replicas: int = 0,
+    confirm: bool = True,
 ) -> RedisStore:
     """Connect to a server, or to several that belong together.
 
@@ -36,6 +37,7 @@ async def open_redis(
         entropy: jitter.
         store_timeout_s: an operation that takes longer ends in StoreUnavailable.
         replicas: how many must have a write before it counts, where the URL does not say `wait=`.
+        confirm: False waits for none all the same: for tools that only look.
 
     Raises:
         ConfigError: the URL is wrong, or the server does not accept what it says.
@@ -54,7 +56,7 @@ async def open_redis(
             path=place.path,
             login=place.login,
             tls=context,
-            replicas=wanted,
+            replicas=wanted if confirm else 0,
         )
         return Pipe(
             endpoint,
@@ -96,6 +98,8 @@ async def open_redis(
         clock=clock,
         entropy=entropy,
         store_timeout_s=store_timeout_s,
+        replicas=wanted,
+        confirm=confirm and wanted > 0,
     )
 
 

@@ -25,7 +25,7 @@ _NAMES: Final = (
     "row",
     "beat",
 )
-_READS: Final = frozenset(("load", "load_parts", "scan_parts", "replies", "verify", "table"))
+_READS: Final = frozenset(("load", "load_parts", "scan_parts", "replies", "verify"))
 _INCLUDE: Final = re.compile("^--#include (.+)\n", re.MULTILINE)
 
 

@@ -132,18 +132,20 @@ class Sentinels(Guide):
             StoreUnavailable: none knows a primary.
             ConfigError: all that answer say that there is no such name, or refuse us.
         """
-        answers = await asyncio.gather(
-            *(self._ask(address) for address in self._sentinels), return_exceptions=True
-        )
+        asked = {
+            address: self._tasks.start(self._ask(address), f"ask {address}")
+            for address in self._sentinels
+        }
+        # Those that are late are left to redis-py's own limits: it keeps no order when it is cancelled.
+        await asyncio.wait(asked.values(), timeout=self._timeout_s)
         best: Mapping[str, Any] | None = None
         refusals, trouble = [], []
-        for address, answer in zip(self._sentinels, answers, strict=True):
+        for address, task in asked.items():
+            answer = task.result() if task.done() else None
             if isinstance(answer, _REFUSALS):
                 refusals.append(f"{address}: {answer}")
-            elif isinstance(answer, redis.exceptions.RedisError | OSError):
-                trouble.append(f"{address}: {str(answer) or 'no answer in time'}")
-            elif isinstance(answer, BaseException):
-                raise answer
+            elif not isinstance(answer, Mapping):
+                trouble.append(f"{address}: {answer or 'no answer in time'}")
             elif best is None or int(answer["config-epoch"]) > int(best["config-epoch"]):
                 best = answer
         if best is not None:
@@ -155,7 +157,9 @@ class Sentinels(Guide):
             )
         raise redis_errors.unreachable(self._place.url, "; ".join([*trouble, *refusals]))
 
-    async def _ask(self, address: Address) -> Mapping[str, Any]:
-        async with asyncio.timeout(self._timeout_s):
+    async def _ask(self, address: Address) -> Mapping[str, Any] | Exception:
+        try:
             found = await self._sentinels[address].sentinel_master(self._place.name)
+        except (redis.exceptions.RedisError, OSError) as exc:
+            return exc
         return cast("Mapping[str, Any]", found)  # its stub speaks of other protocols too

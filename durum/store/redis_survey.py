@@ -19,19 +19,20 @@ _SETTINGS: Final = ("*append*", "min-replicas-*", "cluster-require-full-coverage
 _NOT_ALLOWED: Final = frozenset(("NOPERM", "ERR"))
 
 
-async def durability(place: Place, pipes: Sequence[Pipe]) -> Durability:
+async def durability(place: Place, pipes: Sequence[Pipe], replicas: int) -> Durability:
     """What the present settings of all primaries can lose.
 
     Args:
         place: the parsed URL.
         pipes: one to each primary.
+        replicas: how many should have a write before it counts.
 
     Raises:
         StoreUnavailable: one does not answer.
     """
     if not pipes:
         raise redis_errors.unreachable(place.url, "no primary is known")
-    asked = await asyncio.gather(*(_ask(place, pipe) for pipe in pipes))
+    asked = await asyncio.gather(*(_ask(place, pipe, replicas) for pipe in pipes))
     found: dict[Address, Durability] = {}
     for pipe, one in zip(pipes, asked, strict=True):
         found[join_address(*pipe.target)] = redis_durability.judge(one)
@@ -41,7 +42,7 @@ async def durability(place: Place, pipes: Sequence[Pipe]) -> Durability:
     return redis_durability.merge(found, state)
 
 
-async def _ask(place: Place, pipe: Pipe) -> Asked:
+async def _ask(place: Place, pipe: Pipe, replicas: int) -> Asked:
     raw, config = await asyncio.gather(pipe.send(("INFO",), plain), _config(pipe))
     return Asked(
         form=place.form,
@@ -49,7 +50,7 @@ async def _ask(place: Place, pipe: Pipe) -> Asked:
         config=config,
         peer_host=pipe.peer_host,
         trusted=place.trusted,
-        wait=pipe.endpoint.replicas,
+        wait=replicas,
     )
 
 

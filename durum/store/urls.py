@@ -31,6 +31,7 @@ async def open_store(
     store_timeout_s: float = 1.5,
     threads: bool = True,
     replicas: int = 0,
+    confirm: bool = True,
 ) -> Store:
     """Open a store.
 
@@ -44,6 +45,7 @@ async def open_store(
         threads: False makes the embedded store do everything at once on the caller's thread; for
             virtual time.
         replicas: how many must have a write before it counts; a Redis URL may say otherwise.
+        confirm: False waits for no replica, whatever the URL says: for tools that only look.
 
     Raises:
         ConfigError: the URL is none of these, or the store belongs to something else.
@@ -85,6 +87,7 @@ async def open_store(
             entropy=entropy,
             store_timeout_s=store_timeout_s,
             replicas=replicas,
+            confirm=confirm,
         )
         return store
     raise errors.ConfigError(f"{shown(url)!r} names no store. Write {FORMS}.")

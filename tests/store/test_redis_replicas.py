@@ -142,9 +142,21 @@ async def test_write_without_a_replica_is_unknown_and_counts_once_it_is_back(
             await operation()
         assert caught.value.applied is None
     assert (await service.store.load(0, token, ALICE)).state == b"two"
+    await what_is_read_is_what_was_confirmed(pair, service)
     pair.replica.cont()
     assert (await service.store.commit(turn)).version == 2
     assert (await service.store.owners(service.mark))[0].commits == 2
+
+
+async def what_is_read_is_what_was_confirmed(pair: Pair, service: Service) -> None:
+    """Silos compare readings of the table: what nobody was told may be lost, and must not count as a loss."""
+    with pytest.raises(errors.StoreUnavailable, match="0 replicas"):
+        await service.store.read_table(service.mark)
+    looking = await open_url(pair.url, confirm=False)
+    try:
+        assert (await looking.read_table(service.mark)).heartbeats == {SILO: 1}
+    finally:
+        await looking.close()
 
 
 @both

@@ -195,17 +195,17 @@ async def test_latest_promotion_is_believed_and_not_the_first_answer() -> None:
         "c:26379": {"ip": "10.0.0.1", "port": 1, "config-epoch": 3},
     }
 
-    async def ask(address: str) -> dict[str, Any]:
-        if address not in answers:
-            raise ConnectionRefusedError
-        return answers[address]
+    async def ask(address: str) -> dict[str, Any] | Exception:
+        return answers.get(address) or ConnectionRefusedError()
 
     sentinels._ask = ask  # type: ignore[method-assign]
+    await sentinels._tasks.open()
     assert await sentinels._primary() == ("10.0.0.2", 2)
     answers.clear()
     with pytest.raises(errors.StoreUnavailable) as caught:
         await sentinels._primary()
     assert caught.value.applied is False
+    await sentinels.close()
 
 
 async def test_replica_that_the_sentinels_name_is_not_believed(
