@@ -281,6 +281,7 @@ class Life:
             committed=load.committed,
             rolled_back=load.rolled_back,
             fenced=load.fenced,
+            dropped=load.dropped,
             loop_blocked=loop_blocked,
             methods=meters.methods(),
             kinds=meters.kinds(),

@@ -102,6 +102,7 @@ class SiloStatistics:
         waiting: of the calls, those behind others of their grain, or for its activation.
         held_up: of the calls, those for a partition that is on its way.
         committed, rolled_back, fenced: turns since the start.
+        dropped: one-way calls that did not run.
         loop_blocked: how often the loop was held for too long.
         methods: see MethodStatistics.
         kinds: see KindStatistics.
@@ -127,6 +128,7 @@ class SiloStatistics:
     committed: int
     rolled_back: int
     fenced: int
+    dropped: int
     loop_blocked: int
     methods: tuple[MethodStatistics, ...]
     kinds: tuple[KindStatistics, ...]

@@ -128,6 +128,9 @@ def _turns(found: SiloStatistics) -> Iterator[Metric]:
     turns.add_metric(("rolled_back",), found.rolled_back)
     turns.add_metric(("fenced",), found.fenced)
     yield turns
+    yield _counter(
+        "durum_one_way_dropped", "One-way calls that did not run, and told nobody.", found.dropped
+    )
     active = GaugeMetricFamily("durum_activations", "Grains in memory.", labels=("kind",))
     begun = CounterMetricFamily("durum_activations_begun", "Activations begun.", labels=("kind",))
     for kind in found.kinds:

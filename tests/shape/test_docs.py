@@ -70,6 +70,15 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert docs - found - {page for page in docs if page.parent.name == "decisions"} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_table_names_nothing_twice(page: Path) -> None:
+    """Two rows about one thing soon say two things."""
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
+        _, _, *rows = (line.split("|")[1].strip() for line in table.splitlines())
+        named = sorted(row for row in rows if row.startswith("`"))
+        assert sorted(set(named)) == named
+
+
 def test_guarantees_name_tests_that_exist() -> None:
     """Each promise is held by tests; a name that leads nowhere hides that none does."""
     text = (ROOT / "docs" / "guarantees.md").read_text()

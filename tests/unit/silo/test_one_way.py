@@ -13,6 +13,7 @@ from durum.grains.actor import Actor, one_way, read_only
 from durum.grains.kind import kind_of
 from durum.grains.reference import options
 from durum.ids import grain_id
+from durum.web import metrics
 from durum.wire.messages import Notice
 from tests.support.turns import SMALL, House, outcome, simulated
 
@@ -135,7 +136,10 @@ async def test_overload_drops_and_counts_them(house: House) -> None:
         await meter.add(1)
     await asyncio.sleep(6)
     assert await meter.get() == 4
-    assert house.silo().life.services.load.dropped == 7
+    found = house.silo().statistics()
+    assert found.dropped == 7
+    page, _ = metrics.render(found)
+    assert b"\ndurum_one_way_dropped_total 7.0\n" in page
     await quiet(house)
 
 
