@@ -71,6 +71,7 @@ class Dispatcher:
         self._tracked: dict[tuple[int, int], Turn] = {}
         self._any_tracked = asyncio.Event()
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
+        self._gone: dict[int, Sink] = {}  # held until then, so that no new one gets the same identity
         self.streams = Outgoings(services, self.call)
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
@@ -135,8 +136,22 @@ class Dispatcher:
             self.streams.credit(sink, message)
 
     def lost(self, sink: Sink) -> None:
-        """Whoever sent calls is gone, and nothing can be sent there any more."""
-        self.streams.lost(sink)
+        """Whoever sent calls is gone, and nothing can be sent there any more: end what nobody waits for."""
+        for stream in self.streams.lost(sink):
+            if (id(stream), stream.call.id) in self._held_up:
+                self._release((id(stream), stream.call.id)).cancel()
+        if not self._gone:
+            # Many may go at once, and each look goes through all that waits here.
+            asyncio.get_running_loop().call_soon(self._end_calls, context=self._services.base)
+        self._gone[id(sink)] = sink
+
+    def _end_calls(self) -> None:
+        """Drop and cancel the calls of those who are gone."""
+        gone, self._gone = self._gone, {}
+        for mark in [mark for mark in self._held_up if mark[0] in gone]:
+            self._release(mark).cancel()
+        for turn in [turn for turn in self._tracked.values() if id(turn.sink) in gone]:
+            self._cancel(turn)
 
     def cancel(self, sink: Sink, message: Cancel) -> None:
         """The caller no longer waits for a call."""

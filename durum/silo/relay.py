@@ -103,9 +103,9 @@ class Relay:
         return True
 
     def lost(self, connection: Sink) -> None:
-        """A client is gone, and its streams with it."""
-        for mark in [mark for mark in self._credits if mark[0] == id(connection)]:
-            self._carried[mark].cancel()
+        """A client is gone, and nobody waits for its calls and streams any more."""
+        for mark in [mark for mark in self._carried if mark[0] == id(connection)]:
+            self._carried[mark].cancel()  # the router sends the cancellation on
 
     async def _carry_stream(self, connection: Sink, message: Open) -> None:
         mark = (id(connection), message.id)

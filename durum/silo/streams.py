@@ -342,10 +342,12 @@ class Outgoings:
         if stream is not None:
             stream.grant(message.items)
 
-    def lost(self, sink: Sink) -> None:
-        """A caller is gone."""
-        for stream in list(self._open.get(id(sink), {}).values()):
+    def lost(self, sink: Sink) -> list[Outgoing]:
+        """A caller is gone. Returns the streams that ended with it."""
+        streams = list(self._open.get(id(sink), {}).values())
+        for stream in streams:
             stream.cancel()
+        return streams
 
     def _ended(self, stream: Outgoing) -> None:
         streams = self._open.get(id(stream.sink), {})
