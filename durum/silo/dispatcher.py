@@ -71,7 +71,9 @@ class Dispatcher:
         self._tracked: dict[tuple[int, int], Turn] = {}
         self._any_tracked = asyncio.Event()
         self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
-        self._gone: dict[int, Sink] = {}  # held until then, so that no new one gets the same identity
+        self._gone: dict[
+            int, Sink
+        ] = {}  # held until then, so that no new one gets the same identity
         self.streams = Outgoings(services, self.call)
         self._activations: Mapping[GrainId, Activation] = {}
         self._catalog: Catalog
