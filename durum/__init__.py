@@ -53,7 +53,13 @@ if TYPE_CHECKING:
     from durum.grains.filters import Invocation, Proceed
     from durum.grains.lists import List
     from durum.grains.maps import Map
-    from durum.grains.placement import StatelessWorker
+    from durum.grains.placement import (
+        LeastLoaded,
+        OnSilos,
+        PreferLocal,
+        Random,
+        StatelessWorker,
+    )
     from durum.grains.reference import options
     from durum.grains.state import field
     from durum.grains.timers import Timer
@@ -78,6 +84,7 @@ __all__ = [
     "IncompatibleSilo",
     "Invocation",
     "Lease",
+    "LeastLoaded",
     "Limits",
     "List",
     "Map",
@@ -86,11 +93,14 @@ __all__ = [
     "NoSuchMethod",
     "NotAuthorized",
     "NotServing",
+    "OnSilos",
     "Opaque",
     "Overloaded",
+    "PreferLocal",
     "Probing",
     "Proceed",
     "Quarantined",
+    "Random",
     "Rejected",
     "RemoteError",
     "ReplyForgotten",
@@ -120,12 +130,16 @@ _ELSEWHERE: Final = {
     "Cluster": "durum.client.client",
     "Invocation": "durum.grains.filters",
     "Lease": "durum.config",
+    "LeastLoaded": "durum.grains.placement",
     "Limits": "durum.config",
     "List": "durum.grains.lists",
     "Map": "durum.grains.maps",
+    "OnSilos": "durum.grains.placement",
     "Opaque": "durum.wire.opaque",
+    "PreferLocal": "durum.grains.placement",
     "Probing": "durum.config",
     "Proceed": "durum.grains.filters",
+    "Random": "durum.grains.placement",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
     "StatelessWorker": "durum.grains.placement",

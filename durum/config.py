@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from durum import errors
+from durum.ids import ROLE
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,8 +123,9 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):
         probing: see Probing.
         limits: see Limits.
         partitions: P of a service that this process creates; an existing one keeps its own.
-        weight: this silo's share of partitions relative to the others.
-        roles: names that placement may ask for.
+        weight: this silo's share of partitions relative to the others; with 0 it gets none, and hosts only
+            actors that are placed one by one.
+        roles: names that OnSilos(role=...) may ask for.
         check_read_only: compare the state after each read_only turn, and raise if it changed.
         loop_blocked_s: user code that holds the loop longer is logged with its stack.
     """
@@ -172,6 +174,10 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):
             ),
             (1 <= self.partitions <= 65_534, "partitions must be 1 to 65534"),
             (self.weight >= 0, "weight must be 0 or more"),
+            (
+                all(type(role) is str and ROLE.fullmatch(role) for role in self.roles),
+                "roles must be texts of 1 to 64 ASCII letters, digits, `_`, `.` or `-`",
+            ),
         )
         broken = [text for holds, text in rules if not holds]
         if broken:

@@ -23,6 +23,8 @@ Address = NewType("Address", str)
 
 KEY_LIMIT_BYTES: Final = 1024
 KIND: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+ROLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What a silo's role may be called; it stands in rows and in messages."""
 
 
 class Entropy(Protocol):

@@ -9,7 +9,7 @@ import click
 from durum.cli import app as apps
 from durum.cli import hosting, logs, loops, settings
 from durum.cli import workers as several
-from durum.config import secrets_of
+from durum.config import SiloConfig, secrets_of
 from durum.silo.silo import Silo
 
 
@@ -46,6 +46,24 @@ from durum.silo.silo import Silo
     type=click.Choice(["D1", "D2", "D3"], case_sensitive=False),
     help="Refuse a store that can lose more than this level allows. D3 waits for a replica's copy.",
 )
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    envvar="DURUM_ROLES",
+    show_envvar=True,
+    metavar="NAME",
+    help="A role that actors with OnSilos(role=NAME) ask for. May be given several times.",
+)
+@click.option(
+    "--weight",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    envvar="DURUM_WEIGHT",
+    show_envvar=True,
+    help="Its share of all keys, relative to the others; with 0 only actors that are placed one by one.",
+)
 @settings.pages
 @click.option(
     "--workers",
@@ -71,6 +89,8 @@ def command(
     insecure: bool,
     accept_volatile_store: bool,
     require_durability: str | None,
+    roles: tuple[str, ...],
+    weight: float,
     metrics_port: int | None,
     metrics_host: str,
     workers: int,
@@ -123,6 +143,7 @@ def command(
         create=store.startswith("memory:"),
         # A supervisor starts us again, and sees that it happened.
         rejoin=False,
+        config=SiloConfig(roles=roles, weight=weight),
     )
     unsafe = []
     if insecure and not secrets_of(secret) and not (tls and tls.mutual):

@@ -35,7 +35,7 @@ from durum.grains.kind import (
     classes_of,
     is_class_level,
 )
-from durum.grains.placement import StatelessWorker
+from durum.grains.placement import Placement, StatelessWorker
 from durum.grains.reference import reference
 from durum.grains.state import factory_of
 from durum.grains.timers import Timer, specify
@@ -102,8 +102,9 @@ class Actor:
         mailbox_limit: calls that may wait before one grain.
         replies_kept: how many replies of calls with an idempotency key one grain remembers.
         reply_window: how long it remembers them.
-        placement: StatelessWorker(max_local=4) has activations on every silo, wherever calls come from;
-            None: one in the cluster.
+        placement: where its activations live; None: one in the cluster, on the silo that the hash of its
+            key says. PreferLocal(), Random(), LeastLoaded() and OnSilos(role="gpu"): one in the cluster, on
+            a silo that is chosen when it is first called. StatelessWorker(max_local=4): on every silo.
         aliases: other kind names under which callers may know it, as after a rename. Its data lies where it
             always did: under `kind`.
         pickle: fields, arguments and results of types that have no form of their own (arrays, frames,
@@ -154,7 +155,7 @@ class Actor:
         replies_kept: int | None = None,
         reply_window: timedelta | None = None,
         pickle: bool | None = None,
-        placement: StatelessWorker | None = None,
+        placement: Placement | StatelessWorker | None = None,
         aliases: tuple[str, ...] = (),
     ) -> None:
         super().__init_subclass__()
@@ -174,7 +175,7 @@ class Actor:
             "reply_window_s": _seconds(title, "reply_window", reply_window),
             "pickle": pickle,
             "aliases": _names(title, aliases),
-            "workers": None if placement is None else _placed(title, placement),
+            **_placed(title, placement),
         }
         options = _options(cls, name, _count(title, "version", version), given)
         _take_shared_defaults(cls)
@@ -294,12 +295,17 @@ def _count(title: str, name: str, value: object) -> int | None:
     return value
 
 
-def _placed(title: str, placement: object) -> int:
-    if not isinstance(placement, StatelessWorker):
-        raise errors.ConfigError(
-            f"{title}: placement={placement!r}; write StatelessWorker(max_local=...), or leave it out."
-        )
-    return placement.max_local
+def _placed(title: str, placement: object) -> dict[str, object]:
+    if placement is None:
+        return {}
+    if isinstance(placement, StatelessWorker):
+        return {"workers": placement.max_local}
+    if isinstance(placement, Placement):
+        return {"workers": 0, "placement": placement}
+    raise errors.ConfigError(
+        f"{title}: placement={placement!r}; write PreferLocal(), Random(), LeastLoaded(), "
+        "OnSilos(role=...) or StatelessWorker(max_local=...), or leave it out."
+    )
 
 
 def _names(title: str, aliases: object) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from durum import errors
 from durum.grains.collection import EMPTY, Header, Spec, is_collection
 from durum.grains.entries import Entries, EntryStore
 from durum.grains.method import Method as Method  # noqa: PLC0414 - callers find it beside its kind
+from durum.grains.placement import Placement
 from durum.grains.state import Field, Fields, factory_of
 from durum.wire import opaque, values
 from durum.wire.shapes import Unsupported
@@ -52,6 +53,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
         reply_window_s: how long each is kept.
         pickle: values of types that msgspec does not know are pickled; see opaque.py.
         workers: activations of one key that a silo may have; 0: there is one in the cluster.
+        placement: how its silo is chosen; None: by the hash of its id.
         aliases: other names under which callers may know it.
     """
 
@@ -66,6 +68,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     reply_window_s: float | None = None
     pickle: bool = False
     workers: int = 0
+    placement: Placement | None = None
     aliases: tuple[str, ...] = ()
 
 
@@ -91,6 +94,7 @@ class GrainKind:
         fields: the durable fields; see state.Fields.
         durable: whether there are any. Without, a turn needs no store.
         stateless: its activations may be on any silo, several of one key.
+        placed: its silo is chosen when it is first called, and noted; the hash of its id does not tell.
         encode_state: writes an instance's fields; see Fields.encode.
         restore: gives an instance stored fields or, for None, the defaults; see Fields.restore.
         hooks: which of HOOKS the class defines; has_on_activate, has_on_deactivate: the two asked
@@ -123,6 +127,7 @@ class GrainKind:
         self.durable: Final = bool(declared)
         self._collections: Final = [each.spec for each in declared if each.spec is not None]
         self.stateless: Final = options.workers > 0
+        self.placed: Final = not self.stateless and options.placement is not None
         if self.stateless and self.durable:
             raise errors.ConfigError(
                 f"{self._title} is a StatelessWorker and has durable fields"
@@ -236,7 +241,7 @@ class GrainKind:
                     view,
                     pickled=self.options.pickle,
                     one_way=getattr(function, ONE_WAY_MARK, False),
-                    near=self.stateless,
+                    by_hash=not (self.stateless or self.placed),
                     streams=streams,
                 ),
             )

@@ -72,7 +72,7 @@ class Method:
         view: makes the instance that a read-only turn runs on, or None for other methods.
         pickled: whether values of types that msgspec does not know are pickled.
         one_way: its callers do not wait for it.
-        near: any silo that hosts the kind will do.
+        by_hash: the hash of its grain's id says which silo to call.
         streams: it is an async generator; its result is each item.
 
     Attributes:
@@ -105,7 +105,7 @@ class Method:
         *,
         pickled: bool = False,
         one_way: bool = False,
-        near: bool = False,
+        by_hash: bool = True,
         streams: bool = False,
     ) -> None:
         self._pickled: Final = pickled
@@ -137,7 +137,7 @@ class Method:
             if isinstance(each.codec, OpaqueCodec)
         ]
         self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
-        self.plain: Final = not (self.opaque or one_way or near or streams)
+        self.plain: Final = by_hash and not (self.opaque or one_way or streams)
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {

@@ -155,6 +155,22 @@ class Resize(Actor, placement=durum.StatelessWorker(max_local=2)):
         return data
 
 
+class Cart(Actor, placement=durum.PreferLocal()):
+    items: list[str] = []
+
+
+class Crawler(Actor, placement=durum.Random()): ...
+
+
+class Match(Actor, placement=durum.LeastLoaded()): ...
+
+
+class Train(Actor, placement=durum.OnSilos(role="gpu")): ...
+
+
+class Role(Actor, placement=durum.OnSilos(3)): ...  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
 class Savings(Account, kind="savings"):
     async def interest(self, percent: float) -> None: ...
 
