@@ -255,15 +255,15 @@ class Ownership:
         finally:
             self._taking = frozenset()
         taken = 0
-        for wish, record, (_, serve_from) in zip(wishes, records, takes, strict=True):
+        for wish, record, (before, since) in zip(wishes, records, takes, strict=True):
             self._records.learn(record)
             if record.token == wish.token:
                 taken += 1
-                self._holdings.put(
-                    Holding(
-                        record.partition, record.epoch, record.token, serve_from, record.commits
-                    )
-                )
+                if before.silo is not None:
+                    # Meanwhile stopwatches may have been started over, as in `recheck`.
+                    since = max(since, self._waited_out(before.silo))  # noqa: PLW2901
+                held = record.partition, record.epoch, record.token
+                self._holdings.put(Holding(*held, since, record.commits))
         _log.info("partitions taken", silo=self._me, count=taken, of=len(wishes))
 
     def _waited_out(self, owner: SiloId) -> float:

@@ -568,3 +568,35 @@ def test_a_stray_take_from_the_dead_is_not_given_away_before_their_lease_has_end
         await world.run_for(8)
 
     simulate(scenario)
+
+
+SENT_TAKE = "take", Stage.SENT
+
+
+async def rechecked_during_a_take(world: World) -> None:
+    """Another process answers as the store while an heir's takes are on their way."""
+    stopped, heir = await world.cluster("a", "b")
+    await world.run_for(3)
+    world.loop.freeze(stopped.host)
+    await world.run_for(1)
+    # The first finds that the record it knows is old.
+    world.store.next(heir.host, "take", Fate(), Fate(late_s=0.5))
+    takes: list[Operation] = []
+    world.store.watch(lambda one, at: takes.append(one) if (one.name, at) == SENT_TAKE else None)
+    await heir.membership.change(lambda view: dead(view, stopped.me))
+    await world.until(lambda: len(takes) == 2, 4.0)
+    taken = heir.ownership._taking
+    heir.table.sightings.restart(heir.clock.boottime())
+    await heir.ownership.recheck()
+    assert heir.ownership._taking == taken
+    await world.until(lambda: not heir.ownership._taking, 4.0)
+    since = heir.table.sightings.fenced_at(stopped.me, 0.0)
+    holdings = [heir.ownership._holdings.get(partition) for partition in taken]
+    assert [each.serve_from for each in holdings if each] == [since] * len(taken)
+    world.loop.thaw(stopped.host)
+    await world.run_for(10)
+
+
+def test_a_take_on_its_way_heeds_stopwatches_that_were_started_over() -> None:
+    """Its hold-off was reckoned by renewals of which the store may have lost the newest."""
+    simulate(rechecked_during_a_take)
