@@ -191,7 +191,8 @@ class Catalog:
         for activation in list(self._by_partition.get(partition, {}).values()):
             activation.drop()
         # Whatever was on its way is fenced by the next holding's token.
-        self._doubtful = {g: p for g, p in self._doubtful.items() if p != partition}
+        if partition in self._doubtful.values():
+            self._doubtful = {g: p for g, p in self._doubtful.items() if p != partition}
 
     def drop_all(self) -> None:
         """Forget everything at once."""

@@ -168,6 +168,7 @@ class Releases:
         free: dict[int, Token] = {}
         for take, record in zip(takes, records, strict=True):
             self._holdings.drop(take.partition)
+            self._drainer.drop(take.partition)  # no activation is left, but what it was unsure of
             del self._going[take.partition]
             del self._drained[take.partition]
             if record.token == take.token:

@@ -122,6 +122,25 @@ async def test_commit_that_is_never_answered_may_have_run(house: House) -> None:
 
 
 @simulated
+async def test_doubt_about_a_commit_goes_with_its_partition(house: House) -> None:
+    """The next holding's token keeps the ghost out; a list of doubts that only grows would fill the silo."""
+    cluster = await house.open([Purse])
+    purses = [cluster.actor(Purse, f"p{n}") for n in range(16)]
+    for purse in purses:
+        await purse.count()
+    house.store.chances("a", Chances(unanswered=1.0))
+    await settled(*(asyncio.ensure_future(options(purse, timeout=2.0).add(5)) for purse in purses))
+    house.store.heal_all()
+    life = house.silo().life
+    assert set(life.catalog._doubtful.values()) > {0, 1}
+    await house.start("b", [Purse])
+    await asyncio.sleep(10)
+    held = {each.partition for each in life.ownership._holdings.all()}
+    assert 0 < len(held) < SMALL.partitions
+    assert set(life.catalog._doubtful.values()) <= held
+
+
+@simulated
 async def test_ghost_of_a_commit_cannot_land_after_the_next_load(house: House) -> None:
     """Once somebody was told that it did not happen, it must never happen."""
     cluster = await house.open([Purse])
