@@ -372,8 +372,9 @@ class Activation:
         before = HOOK.set(hook)
         try:
             await code
-            if self._durable.changed():
-                await self._performer.commit_now(self._services.config.limits.call_timeout_s)
+            if hook.staged or self._durable.changed():
+                limit_s = self._services.config.limits.call_timeout_s
+                await self._performer.commit_now(limit_s, hook=hook)
         finally:
             hook.over = True
             HOOK.reset(before)

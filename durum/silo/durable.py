@@ -10,40 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
-
-import msgspec
 
 from durum import errors
-from durum.config import Limits
 from durum.errors import DidRun
 from durum.grains.actor import Actor
 from durum.grains.entries import Entries
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId, Token
 from durum.silo import refusals
-from durum.silo.replies import Change, RememberedReplies
-from durum.silo.sending import Sending, Then
+from durum.silo.effects import Staged
+from durum.silo.replies import Change, RememberedReplies, limits_of
+from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S, REFUSALS_S, Sending, Then, Unstorable
 from durum.silo.services import Services
 from durum.store.parts import Part
 from durum.store.protocol import Commit, Committed
-
-FIRST_PAUSE_S: Final = 0.02
-LAST_PAUSE_S: Final = 0.5
-REFUSALS_S: Final = 3.0
-"""How long a store may refuse a commit before its turn is rolled back."""
-
-
-class Unstorable(Exception):
-    """The fields cannot be committed as they are.
-
-    Args:
-        reason: why.
-    """
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 class Durable:
@@ -123,15 +103,8 @@ class Durable:
             await self.load(raise_version=False)
         stored = await self._services.store.replies(self._partition, self._token, self.grain)
         if self.replies is None:  # two turns of a reentrant kind may have asked
-            self.replies = RememberedReplies(self.grain, stored, self._reply_limits())
-
-    def _reply_limits(self) -> Limits:
-        limits, options = self._services.config.limits, self._kind.options
-        return msgspec.structs.replace(
-            limits,
-            replies_kept=options.replies_kept or limits.replies_kept,
-            reply_window_s=options.reply_window_s or limits.reply_window_s,
-        )
+            limits = limits_of(self._kind.options, self._services.config.limits)
+            self.replies = RememberedReplies(self.grain, stored, limits)
 
     def verify(self) -> asyncio.Future[None]:
         """Ask the store whether the holding is still ours. Raises as `load` does."""
@@ -202,12 +175,19 @@ class Durable:
         self.roll_back()
 
     def commit(
-        self, *, change: Change | None, with_state: bool, deadline: float, then: Then
+        self,
+        *,
+        change: Change | None,
+        with_state: bool,
+        deadline: float,
+        then: Then,
+        staged: Staged | None = None,
     ) -> None:
-        """Commit the instance's fields as they are, and a remembered reply, in one step.
+        """Commit the instance's fields as they are, a remembered reply, and effects, in one step.
 
-        Nothing may be unresolved. If it fails, the fields are back at what was committed last before
-        `then` is called.
+        Nothing may be unresolved, and the version known. If it fails, the fields are back at what was
+        committed last before `then` is called; but for a commit without fields, which leaves them alone
+        unless the grain is lost.
 
         Args:
             change: the remembered reply, or None.
@@ -215,6 +195,7 @@ class Durable:
             deadline: boottime until which an attempt without a clear answer is repeated.
             then: called with the outcome, after those of all earlier commits; from inside this method
                 only where nothing is to be done, or nothing can be.
+            staged: effects; not to be changed any more.
 
         Raises:
             Unstorable: the fields cannot be stored; they are as they were, and `then` is not called.
@@ -222,7 +203,9 @@ class Durable:
         entries = self.entries if with_state else None
         purge = () if entries is None else entries.sweep()
         state = self._encoded() if with_state and self._kind.durable else None
-        sending = Sending(state, change, deadline, then)
+        sending = Sending(state, change, deadline, then, alone=not with_state)
+        if staged:
+            sending.staged = staged
         if entries is not None:
             sending.parts, sending.purge = entries.take(), purge
         if self._sending is not None or self._queue:
@@ -256,7 +239,7 @@ class Durable:
         if self.lost:
             self._take_back()
             return sending.then(refusals.gone_meanwhile(self.grain))
-        if sending.state is None and sending.change is None and sending.parts is None:
+        if sending.state is None and sending.change is None and sending.idle:
             if self._kind.options.strict_reads:
                 return self._verify(sending)
             # No commit will tell whether the grain is still ours, so the lease has to.
@@ -277,6 +260,8 @@ class Durable:
             parts=sending.parts,
             purge=sending.purge,
         )
+        if sending.staged is not None:
+            sending.take_effects()
         self._sending = sending
         self._send()
         return None
@@ -339,6 +324,10 @@ class Durable:
         services.meters.commits.add(services.clock.boottime() - sending.sent_at)
         repeated = sending.attempts > 1
         services.committed(self._partition, self._token, committed.commits, repeated)
+        staged = sending.staged
+        if staged is not None and staged.concerns_offices:
+            for office in services.offices:
+                office.landed(self._partition, self._token, self.grain, staged, 0)
         self._finish(sending, None)
 
     def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
@@ -355,6 +344,7 @@ class Durable:
             return
         if sending.unknown:
             self.lost = self.doubtful = True
+            self._tell_of_doubt(sending)
         self._finish(sending, refusals.uncommitted(self.grain, error, unknown=sending.unknown))
 
     def _refused(self, sending: Sending, error: BaseException) -> None:
@@ -364,6 +354,8 @@ class Durable:
             self._services.halt(error)
         # An earlier attempt may have been applied before another owner came: only then is it unknown.
         ran = DidRun.MAYBE if sending.unknown else DidRun.ROLLED_BACK
+        if sending.unknown:
+            self._tell_of_doubt(sending)
         self._finish(
             sending,
             errors.CommitFailed(
@@ -373,10 +365,15 @@ class Durable:
             ),
         )
 
+    def _tell_of_doubt(self, sending: Sending) -> None:
+        if sending.staged is not None and sending.staged.concerns_offices:
+            for office in self._services.offices:
+                office.doubted(self._partition, self._token, self.grain)
+
     def _finish(self, sending: Sending, error: errors.CommitFailed | None) -> None:
         self._sending = None
-        if error is None:
-            sending.then(None)
+        if error is None or (sending.alone and not self.lost):
+            sending.then(error)
             while self._queue and self._sending is None:
                 self._begin(self._queue.popleft())
             if not self._queue:

@@ -16,8 +16,10 @@ from durum.grains.reference import CallOptions, Target
 from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
+from durum.silo.effects import Staged
 from durum.silo.performer import Performer
 from durum.silo.services import Services
+from durum.silo.staging import staging
 from durum.silo.turn import CURRENT, HOOK, HOOK_TURN, Turn
 from durum.wire.messages import Hop
 
@@ -121,6 +123,21 @@ class ActivationHost:
             origin = Origin((Hop(self._grain, HOOK_TURN),))
         return self._services.router.stream(target, method, args, options, origin=origin)
 
+    def _stage(self, what: str) -> Staged:
+        """The effects that the running turn's commit will have.
+
+        Raises:
+            AttributeError: a @read_only turn, which never commits.
+            CommitFailed: no turn runs, or the actor has nothing to commit to; nothing was done.
+        """
+        if self._performer.stateless:
+            raise errors.CommitFailed(
+                f"{self._grain}: {what} in a stateless worker, which has nothing durable that it could go"
+                " along with; nothing was done. Let an ordinary actor do it.",
+                DidRun.ROLLED_BACK,
+            )
+        return staging(self._grain, what)
+
     async def save(self) -> None:
         """Commit what the running turn has so far.
 
@@ -146,7 +163,7 @@ class ActivationHost:
             )
         else:
             left_s = min(left_s, turn.deadline - self._services.clock.boottime())
-        await self._performer.commit_now(left_s, turn)
+        await self._performer.commit_now(left_s, turn, HOOK.get() if turn is None else None)
 
     def deactivate(self) -> None:
         """Go as soon as the present turn has ended."""

@@ -23,7 +23,7 @@ from durum.silo.mailbox import Mailbox
 from durum.silo.services import Services
 from durum.silo.settlement import Settlement
 from durum.silo.stored import StoredEntries
-from durum.silo.turn import CURRENT, Turn
+from durum.silo.turn import CURRENT, Hook, Turn
 from durum.wire.messages import Failure, Reply
 
 
@@ -111,9 +111,16 @@ class Performer:
         """Whether turns interleave freely."""
         return self._kind.options.reentrant
 
-    def commit_now(self, within_s: float, turn: Turn | None = None) -> Coroutine[Any, Any, None]:
+    @property
+    def stateless(self) -> bool:
+        """Whether there is nothing to commit to."""
+        return self._kind.stateless
+
+    def commit_now(
+        self, within_s: float, turn: Turn | None = None, hook: Hook | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Commit what there is so far; see Settlement."""
-        return self._settlement.commit_now(within_s, turn)
+        return self._settlement.commit_now(within_s, turn, hook)
 
     def entries(self) -> StoredEntries:
         """Where the entries of the instance's collections are."""
@@ -211,7 +218,7 @@ class Performer:
             result = self._settlement.encoded(turn, value)
         except Exception as exc:
             return self._settlement.undo(turn, exc)
-        if turn.read_only or not self._kind.durable:
+        if (turn.read_only or not self._kind.durable) and turn.staged is None:
             turn.ended = True
             turn.sink.send(Reply(call.id, result))
             return turn.meter.at_once(now)

@@ -14,6 +14,7 @@ import msgspec
 
 from durum import errors
 from durum.config import Limits
+from durum.grains.kind import KindOptions
 from durum.ids import GrainId
 from durum.wire.messages import Failure, Reply
 
@@ -38,6 +39,15 @@ class Change:
     replies: Mapping[bytes, bytes]
     forget: tuple[bytes, ...]
     entries: Mapping[bytes, _Entry]
+
+
+def limits_of(options: KindOptions, limits: Limits) -> Limits:
+    """The limits with what a kind says of its own replies."""
+    return msgspec.structs.replace(
+        limits,
+        replies_kept=options.replies_kept or limits.replies_kept,
+        reply_window_s=options.reply_window_s or limits.reply_window_s,
+    )
 
 
 _encode = msgspec.msgpack.Encoder().encode

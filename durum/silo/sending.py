@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from durum import errors
+from durum.silo.effects import Staged
 from durum.silo.replies import Change
 from durum.store.protocol import Commit
+
+FIRST_PAUSE_S: Final = 0.02
+LAST_PAUSE_S: Final = 0.5
+REFUSALS_S: Final = 3.0
+"""How long a store may refuse a commit before its turn is rolled back."""
 
 Then = Callable[[errors.CallError | None], None]
 """Called once with how a commit ended: None, or the error for whoever waits."""
@@ -20,28 +29,62 @@ class Sending:
         change: the remembered reply, or None.
         deadline: boottime until which an attempt without a clear answer is repeated.
         then: see Then.
+        alone: the fields have no part in it: if it fails, neither they nor later commits fail with it.
 
     Attributes:
         parts: entries of collections to set or drop.
         purge: ranges of entries to purge; see store.parts.
+        staged: effects, where there are any.
         unknown: an attempt's answer was lost: it may have been applied.
     """
 
     __slots__ = (
-        *("attempts", "change", "commit", "deadline", "parts", "purge"),
-        *("sent_at", "state", "then", "unknown"),
+        *("alone", "attempts", "change", "commit", "deadline", "parts", "purge"),
+        *("sent_at", "staged", "state", "then", "unknown"),
     )
 
     def __init__(
-        self, state: bytes | None, change: Change | None, deadline: float, then: Then
+        self,
+        state: bytes | None,
+        change: Change | None,
+        deadline: float,
+        then: Then,
+        *,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.state = state
         self.change = change
         self.deadline = deadline
         self.then = then
         self.parts: Mapping[bytes, bytes | None] | None = None
         self.purge: Sequence[tuple[bytes, bytes]] = ()
+        self.staged: Staged | None = None
         self.commit: Commit
         self.attempts = 0
         self.sent_at = 0.0
         self.unknown = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether neither entries nor effects go along."""
+        return self.parts is None and self.staged is None
+
+    def take_effects(self) -> None:
+        """Put what was staged into the commit."""
+        staged = self.staged
+        if staged is not None and staged.parts:
+            parts = {**(self.commit.parts or {}), **staged.parts}
+            self.commit = msgspec.structs.replace(self.commit, parts=parts)
+
+
+class Unstorable(Exception):
+    """The fields cannot be committed as they are.
+
+    Args:
+        reason: why.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason

@@ -14,6 +14,7 @@ from durum.grains.carried import CARRIED
 from durum.grains.filters import NO_FILTERS, Filters, around
 from durum.grains.kind import GrainKind, Method
 from durum.ids import Token
+from durum.silo.effects import Office
 from durum.silo.lease import Lease
 from durum.silo.meters import Meter, Meters
 from durum.silo.steps import Steps
@@ -69,6 +70,7 @@ class Services:
         base: context variables that every turn starts from.
         meters: see Meters.
         filters: around calls.
+        offices: told of effects that have become true.
         load: see Load.
         steps: runs what never waits.
         turns: numbers for turns, unique in this silo's life.
@@ -93,6 +95,7 @@ class Services:
     base: Context
     meters: Meters
     filters: Filters = NO_FILTERS
+    offices: list[Office] = field(default_factory=list)
     load: Load = field(default_factory=Load)
     steps: Steps = field(default_factory=Steps)
     turns: count[int] = field(default_factory=lambda: count(1))

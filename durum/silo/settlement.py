@@ -17,11 +17,13 @@ from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId
 from durum.silo import refusals, replies
-from durum.silo.durable import Durable, Unstorable
+from durum.silo.durable import Durable
+from durum.silo.effects import Staged
 from durum.silo.mailbox import Mailbox
+from durum.silo.sending import Unstorable
 from durum.silo.services import Services
-from durum.silo.stored import Unread
-from durum.silo.turn import CURRENT, Turn
+from durum.silo.stored import StoredEntries, Unread
+from durum.silo.turn import CURRENT, Hook, Turn
 from durum.wire.messages import Failure, Reply
 
 _FRAME_ROOM: Final = 1024  # what a frame needs besides a result
@@ -92,7 +94,7 @@ class Settlement:
         except Exception as exc:  # noqa: BLE001 - the author's value
             self.raised(turn, exc)
             return
-        if turn.read_only or not (self._kind.durable or turn.key):
+        if turn.read_only or not (self._kind.durable or turn.key or turn.staged):
             if turn.task is not None and not self._may_answer():
                 self.refuse(turn, refusals.lapsed_meanwhile(self._grain))
                 return
@@ -113,6 +115,7 @@ class Settlement:
             # Taking back now would take theirs back too.
             self._deferred[turn.number] = partial(self.raised, turn, exc)
             return
+        turn.staged = None
         if not turn.read_only:
             self._durable.roll_back()
         self._services.load.rolled_back += 1
@@ -143,33 +146,50 @@ class Settlement:
         """Commit a turn's effects, then answer and end it."""
         if self._kind.options.reentrant and not turn.key:
             with_state = False  # such kinds commit by save() only
-        if with_state and self._durable.unresolved:
-            return self._resolve(turn, outcome)
+        if self._looks_first(turn.staged, with_state=with_state):
+            return self._resolve(turn, outcome, with_state=with_state)
         try:
             self._durable.commit(
                 change=self._change(turn, outcome) if turn.key else None,
                 with_state=with_state,
                 deadline=turn.deadline,
                 then=partial(self._settled, turn, outcome),
+                staged=turn.staged,
             )
         except Unstorable as exc:
             self.raised(turn, exc.reason)
 
-    def _resolve(self, turn: Turn, outcome: Reply | Failure) -> None:
+    def _looks_first(self, staged: Staged | None, *, with_state: bool) -> bool:
+        """Whether the store has to be asked before a commit: for entries, or for a version never loaded."""
+        if with_state and self._durable.unresolved:
+            return True
+        return bool(staged) and self._durable.version is None
+
+    def _resolve(self, turn: Turn, outcome: Reply | Failure, *, with_state: bool) -> None:
         """Look up what the turn has changed without a look at it, then commit."""
         context = self._services.base.copy()
         context.run(CURRENT.set, turn)  # its deadline holds
         self._services.tasks.start(
-            self._settle_resolved(turn, outcome), f"count entries of {self._grain}", context
+            self._settle_resolved(turn, outcome, with_state=with_state),
+            f"look before the commit of {self._grain}",
+            context,
         )
 
-    async def _settle_resolved(self, turn: Turn, outcome: Reply | Failure) -> None:
+    async def _settle_resolved(
+        self, turn: Turn, outcome: Reply | Failure, *, with_state: bool
+    ) -> None:
         try:
-            await self._durable.resolve()
+            await self._look(with_state=with_state)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the turn fails by it
             self.raised(turn, exc)
         else:
-            self.settle(turn, outcome, with_state=True)
+            self.settle(turn, outcome, with_state=with_state)
+
+    async def _look(self, *, with_state: bool = True) -> None:
+        if with_state:
+            await self._durable.resolve()
+        if self._durable.version is None:
+            await StoredEntries(self._durable, self._services, self._lost).know_version()
 
     def _settled(
         self, turn: Turn, outcome: Reply | Failure, error: errors.CallError | None
@@ -249,12 +269,15 @@ class Settlement:
         turn.fail(error)
         self._end(turn)
 
-    async def commit_now(self, within_s: float, turn: Turn | None = None) -> None:
+    async def commit_now(
+        self, within_s: float, turn: Turn | None = None, hook: Hook | None = None
+    ) -> None:
         """Commit what there is so far, and wait for it.
 
         Args:
             within_s: how long an attempt without a clear answer is repeated.
-            turn: the turn that asked, or None for a hook.
+            turn: the turn that asked, if one did.
+            hook: the hook that did, if one did. What either has staged goes along.
 
         Raises:
             CommitFailed: the store did not take it; fields are back at their committed values. Or a
@@ -267,7 +290,12 @@ class Settlement:
                 " one's work. Await the call that leads there before you save.",
                 turn.kept,
             )
-        await self._durable.resolve()
+        holder = turn or hook
+        if self._looks_first(None if holder is None else holder.staged, with_state=True):
+            await self._look()
+        staged = None
+        if holder is not None:
+            staged, holder.staged = holder.staged, None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = self._change(turn, None) if turn is not None and turn.key else None
         if turn is not None:
@@ -278,6 +306,7 @@ class Settlement:
                 with_state=True,
                 deadline=self._services.clock.boottime() + within_s,
                 then=partial(self._saved, turn, done),
+                staged=staged,
             )
         except Unstorable as exc:
             if turn is not None:

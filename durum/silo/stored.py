@@ -1,14 +1,14 @@
-"""The entries of one activation's collections in the store. Owns patience and refusals; keeps nothing."""
+"""What a turn reads of its grain's record. Owns patience and refusals; keeps nothing."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from durum import errors
 from durum.errors import DidRun
-from durum.silo.durable import FIRST_PAUSE_S, LAST_PAUSE_S, Durable
+from durum.silo.durable import Durable
+from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S
 from durum.silo.services import Services
 from durum.silo.turn import CURRENT
 from durum.store.parts import Part
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Unread(errors.CommitFailed):
-    """A turn needed entries that could not be read; told as CommitFailed. No outcome to remember."""
+    """A turn needed something that could not be read; told as CommitFailed. No outcome to remember."""
 
 
 class StoredEntries:
@@ -43,7 +43,15 @@ class StoredEntries:
     async def scan(self, prefix: bytes, after: bytes, limit: int) -> Sequence[Part]:
         return await self._ask(lambda: self._durable.scan_parts(prefix, after, limit))
 
-    async def _ask(self, operation: Callable[[], asyncio.Future[T]]) -> T:
+    async def know_version(self) -> None:
+        """Read the grain's version, where nothing has: kinds without durable fields load nothing.
+
+        Raises:
+            Unread: as for entries.
+        """
+        await self._ask(lambda: self._durable.load(raise_version=False))
+
+    async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Read, again and again where the store does not answer, until the running turn's deadline.
 
         Raises:
@@ -77,7 +85,7 @@ class StoredEntries:
 
     def _failed(self, why: str) -> Unread:
         return Unread(
-            f"{self._durable.grain}: the method ran, and entries of a collection could not be read ({why})",
+            f"{self._durable.grain}: the method ran, and what its commit builds on could not be read ({why})",
             DidRun.ROLLED_BACK,
         )
 

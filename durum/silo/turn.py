@@ -11,6 +11,7 @@ import msgspec
 
 from durum import errors
 from durum.errors import DidRun
+from durum.silo.effects import Staged
 from durum.silo.meters import Meter
 from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
 
@@ -79,6 +80,7 @@ class Turn(msgspec.Struct, eq=False):
         over: its code has ended.
         ended: it has been answered.
         tracked: it can be cancelled.
+        staged: what its next commit has to have besides fields.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Turn(msgspec.Struct, eq=False):
     over: bool = False
     ended: bool = False
     tracked: bool = False
+    staged: Staged | None = None
 
     def uncommitted(self) -> bool:
         """Whether it has changed durable fields since its last commit."""
@@ -147,10 +150,11 @@ CURRENT: ContextVar[Turn | None] = ContextVar("durum_turn", default=None)
 class Hook:
     """One run of a grain's hook."""
 
-    __slots__ = ("over",)
+    __slots__ = ("over", "staged")
 
     def __init__(self) -> None:
         self.over = False
+        self.staged: Staged | None = None
 
 
 HOOK: ContextVar[Hook | None] = ContextVar("durum_hook", default=None)
