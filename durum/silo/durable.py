@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from durum import errors
 from durum.errors import DidRun
@@ -23,7 +24,7 @@ from durum.silo.replies import Change, RememberedReplies, limits_of
 from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S, REFUSALS_S, Sending, Then, Unstorable
 from durum.silo.services import Services
 from durum.store.parts import Part
-from durum.store.protocol import Commit, Committed
+from durum.store.protocol import Commit, Committed, Record
 
 
 class Durable:
@@ -38,6 +39,7 @@ class Durable:
     """
 
     __slots__ = (
+        "_erased",
         "_kind",
         "_newest",
         "_partition",
@@ -65,6 +67,7 @@ class Durable:
         self._sending: Sending | None = None
         self._queue: deque[Sending] | None = None  # those behind it; few grains ever have any
         self._newest: bytes = b""  # what is committed once all commits under way have succeeded
+        self._erased = False  # and not committed since
         self.instance: Actor
         self.committed: bytes = b""
         self.version: int | None = None
@@ -96,6 +99,7 @@ class Durable:
             self._kind.restore(self.instance, record.state)
             self._newest = self.committed = self._kind.encode_state(self.instance)
         self.version = record.version
+        self._erased = record.version > 0 and record.state is None
 
     async def load_replies(self) -> None:
         """Read the remembered replies, and the version where no load has. Raises as `load` does."""
@@ -225,13 +229,7 @@ class Durable:
             return None
         limit = self._services.config.limits.state_bytes
         if len(state) > limit:
-            raise Unstorable(
-                errors.CommitFailed(
-                    f"{self.grain}: its state would be {len(state)} bytes (limit {limit}); the turn"
-                    " was rolled back. Keep less in one grain, or raise state_bytes.",
-                    DidRun.ROLLED_BACK,
-                )
-            )
+            raise Unstorable(refusals.too_large(self.grain, len(state), limit))
         self._newest = state
         return state
 
@@ -308,11 +306,13 @@ class Durable:
             self._succeeded(sending, future.result())
         elif isinstance(error, errors.StoreUnavailable):
             self._unanswered(sending, error)
+        elif isinstance(error, errors.Superseded) and self._erased:
+            self._look_again(error)
         else:
             self._refused(sending, error)
 
     def _succeeded(self, sending: Sending, committed: Committed) -> None:
-        self.version = committed.version
+        self.version, self._erased = committed.version, False
         if sending.state is not None:
             self.committed = sending.state
         if sending.parts is not None and self.entries is not None:
@@ -356,14 +356,22 @@ class Durable:
         ran = DidRun.MAYBE if sending.unknown else DidRun.ROLLED_BACK
         if sending.unknown:
             self._tell_of_doubt(sending)
-        self._finish(
-            sending,
-            errors.CommitFailed(
-                f"{self.grain}: the method ran, and the store refused its commit ({error});"
-                f" {'its outcome is unknown' if sending.unknown else 'nothing was kept'}.",
-                ran,
-            ),
-        )
+        self._finish(sending, refusals.refused_commit(self.grain, error, ran))
+
+    def _look_again(self, refusal: errors.Superseded) -> None:
+        """What was kept of the deleted grain may have gone since, its time being over."""
+        self._erased = False
+        loading = self._services.store.load(self._partition, self._token, self.grain)
+        loading.add_done_callback(partial(self._looked, refusal), context=self._services.base)
+
+    def _looked(self, refusal: errors.Superseded, future: asyncio.Future[Record]) -> None:
+        if self._sending is None:
+            raise errors.DurumBug(f"{self.grain}: a second look without a commit")
+        found = None if future.cancelled() or future.exception() else future.result()
+        if found is None or found.version or found.state is not None:
+            return self._refused(self._sending, refusal)
+        self._sending.build_on(0)
+        return self._send()
 
     def _tell_of_doubt(self, sending: Sending) -> None:
         if sending.staged is not None and sending.staged.concerns_offices:
@@ -383,13 +391,7 @@ class Durable:
         self._take_back()
         sending.then(error)
         for each in behind:
-            each.then(
-                errors.CommitFailed(
-                    f"{self.grain}: a commit before this one failed, and its fields were taken back"
-                    f" ({error})",
-                    error.did_run,
-                )
-            )
+            each.then(refusals.taken_back(self.grain, error))
 
     def __repr__(self) -> str:
         return f"<Durable {self.grain} version={self.version} sending={self._sending is not None}>"

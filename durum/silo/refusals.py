@@ -108,6 +108,28 @@ def uncommitted(grain: GrainId, why: object, *, unknown: bool) -> errors.CommitF
     return errors.CommitFailed(f"{text} {what}", DidRun.ROLLED_BACK)
 
 
+def too_large(grain: GrainId, size: int, limit: int) -> errors.CommitFailed:
+    """The end of a turn that has made too much of its fields."""
+    text = (
+        f"{grain}: its state would be {size} bytes (limit {limit}); the turn was rolled back. Keep less in"
+        " one grain, or raise state_bytes."
+    )
+    return errors.CommitFailed(text, DidRun.ROLLED_BACK)
+
+
+def refused_commit(grain: GrainId, why: object, did_run: DidRun) -> errors.CommitFailed:
+    """The end of a turn whose grain has another owner or version in the store."""
+    kept = "nothing was kept" if did_run is DidRun.ROLLED_BACK else "its outcome is unknown"
+    text = f"{grain}: the method ran, and the store refused its commit ({why}); {kept}."
+    return errors.CommitFailed(text, did_run)
+
+
+def taken_back(grain: GrainId, earlier: errors.CommitFailed) -> errors.CommitFailed:
+    """The end of a turn that built on one whose commit failed."""
+    text = f"{grain}: a commit before this one failed, and its fields were taken back ({earlier})"
+    return errors.CommitFailed(text, earlier.did_run)
+
+
 def counted_twice(partition: int, commits: int) -> errors.DataLoss:
     """The end of a silo whose store gave one number to two commits."""
     return errors.DataLoss(

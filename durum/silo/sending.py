@@ -70,6 +70,10 @@ class Sending:
         """Whether neither entries nor effects go along."""
         return self.parts is None and self.staged is None
 
+    def build_on(self, version: int) -> None:
+        """Send the commit for another version; surely it was not applied."""
+        self.commit = msgspec.structs.replace(self.commit, version=version)
+
     def take_effects(self) -> None:
         """Put what was staged into the commit."""
         staged = self.staged

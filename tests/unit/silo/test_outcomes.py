@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from durum import errors
+from durum.config import Limits
 from durum.errors import DidRun
 from durum.grains.actor import Actor, read_only
 from durum.grains.reference import options
@@ -138,6 +140,34 @@ async def test_doubt_about_a_commit_goes_with_its_partition(house: House) -> Non
     held = {each.partition for each in life.ownership._holdings.all()}
     assert 0 < len(held) < SMALL.partitions
     assert set(life.catalog._doubtful.values()) <= held
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_first_commit_after_a_deletion_succeeds_though_what_was_kept_of_it_has_gone(
+    key: str,
+) -> None:
+    """The version goes with the remembered replies, a day later as a rule: no fault of this turn's."""
+
+    @simulated
+    async def check(house: House) -> None:
+        config = msgspec.structs.replace(SMALL, limits=Limits(reply_window_s=5.0))
+        cluster = await house.open([Purse], config)
+        purse, other = cluster.actor(Purse, "p"), cluster.actor(Purse, "q")
+        await other.add(1)
+        assert await purse.add(1) == 1
+        assert await cluster.admin.delete(Purse, "p")
+        assert await purse.count() == 0
+        await asyncio.sleep(6.0)
+        assert await cluster.admin.delete(Purse, "q")  # the embedded store tidies up now and then
+        assert (await cluster.admin.inspect(Purse, "p")).version == 0
+        assert await (options(purse, idempotency_key=key) if key else purse).add(2) == 2
+        assert await purse.add(1) == 3
+        assert house.silo().statistics().fenced == 0
+        house.kill("a")
+        await house.start("a#2", [Purse], config)
+        assert await purse.count() == 3
+
+    check()
 
 
 @simulated
