@@ -16,7 +16,11 @@ SiloId = NewType("SiloId", str)
 """`host:port@generation`: one life of one silo process. Never used again once it is dead."""
 
 Token = NewType("Token", bytes)
-"""16 random bytes: one holding of one partition. Equal or not, never greater."""
+"""16 random bytes: one holding of one partition. Equal or not, never greater. A hosted one has the id of the
+one grain behind them that it is good for."""
+
+TOKEN_BYTES: Final = 16
+"""The length of an owner's token; hosted ones are longer."""
 
 Address = NewType("Address", str)
 """`host:port`, or `[v6]:port`."""
@@ -97,6 +101,16 @@ def split_grain_id(grain: GrainId) -> tuple[str, str]:
     """Part a grain id into kind and key."""
     kind, _, key = grain.partition("/")
     return kind, key
+
+
+def hosted_token(token: Token, grain: GrainId) -> Token:
+    """Make the token under which a silo hosts one grain, out of 16 bytes that nobody else ever got."""
+    return Token(token[:TOKEN_BYTES] + grain.encode())
+
+
+def hosted_grain(token: Token) -> GrainId | None:
+    """The grain that a hosted token is good for, or None where it is an owner's."""
+    return GrainId(token[TOKEN_BYTES:].decode()) if len(token) > TOKEN_BYTES else None
 
 
 def silo_id(address: Address, generation: int) -> SiloId:

@@ -17,7 +17,9 @@ import msgspec
 
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.host_table import HostTable
 from durum.store.part_store import PartStore
+from durum.store.queries import Queries
 from durum.views import SiloRow, Status, View
 
 NEVER_OWNED = Token(b"")
@@ -76,12 +78,14 @@ class TableRead(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         view: rows and version.
         heartbeats: how often each silo has renewed; only equality and growth mean anything.
+        loads: what each silo told of its load at its last renewal; 0 before it.
         time: the store's clock, seconds since 1970.
         identity: changes when another process or role answers as the store.
     """
 
     view: View
     heartbeats: Mapping[SiloId, int]
+    loads: Mapping[SiloId, int] = {}
     time: float
     identity: str
 
@@ -248,8 +252,13 @@ class MembershipTable(Protocol):
         """
         ...
 
-    async def beat(self, mark: str, silo: SiloId) -> Beat:
+    async def beat(self, mark: str, silo: SiloId, load: int = 0) -> Beat:
         """Renew the silo's lease: a write, on a connection that nothing else can block.
+
+        Args:
+            mark: the genesis.
+            silo: whose lease.
+            load: how much it has to do; for those who choose a silo.
 
         Raises:
             DataLoss: the genesis is missing or is not `mark`, or the silo has no row.
@@ -287,8 +296,11 @@ class PartitionTable(Protocol):
         ...
 
 
-class TurnStore(PartStore, Protocol):
-    """Grains. Plain functions that return futures: the hot path makes no task."""
+class TurnStore(PartStore, HostTable, Protocol):
+    """Grains. Plain functions that return futures: the hot path makes no task.
+
+    Where a hosted token is given, "the partition has another token" means the grain's host record.
+    """
 
     def load(
         self, partition: int, token: Token, grain: GrainId, *, raise_version: bool = False
@@ -304,6 +316,7 @@ class TurnStore(PartStore, Protocol):
 
         Raises:
             Superseded: the partition has another token.
+            Hosted: the token is the owner's, and the grain has a host.
             DataLoss: the owner record is missing.
         """
         ...
@@ -311,7 +324,7 @@ class TurnStore(PartStore, Protocol):
     def replies(
         self, partition: int, token: Token, grain: GrainId
     ) -> asyncio.Future[dict[bytes, bytes]]:
-        """All remembered replies of a grain, by key. Raises as `load` does."""
+        """All remembered replies of a grain, by key. Raises as `load` does, but for Hosted."""
         ...
 
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
@@ -354,27 +367,6 @@ class TurnStore(PartStore, Protocol):
         Raises:
             Superseded, DataLoss, StoreUnavailable: as `commit` does.
         """
-        ...
-
-
-class Queries(Protocol):
-    """Which grains there are. For people and tools: read beside the turns, so possibly a moment old."""
-
-    def scan(
-        self, partition: int, prefix: str, after: str, limit: int
-    ) -> asyncio.Future[Sequence[GrainId]]:
-        """Ids of grains that have been committed, and not erased since, by the order of their bytes.
-
-        Args:
-            partition: where to look; one that does not exist has none.
-            prefix: what the ids begin with.
-            after: only ids behind this one; "" for all.
-            limit: at most so many.
-        """
-        ...
-
-    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
-        """How many ids `scan` would give in all."""
         ...
 
 

@@ -1,4 +1,5 @@
-"""The store's Protocols on Redis or Valkey. Owns the meaning of commands and answers.
+"""The store's Protocols on Redis or Valkey. Owns the tables of silos and partitions; grains are with
+RedisTurns, on which it stands.
 
 Grains, partitions and the membership table go one way; renewals have their own, since nothing may
 stand before them. How many servers are behind a way, this does not know.
@@ -7,35 +8,28 @@ stand before them. How many servers are behind a way, this does not know.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from durum import errors
 from durum.clock import Clock
-from durum.ids import Entropy, GrainId, SiloId, Token
-from durum.store import redis_answers, redis_parts, redis_scripts, redis_survey, rows
+from durum.ids import Entropy, SiloId
+from durum.store import redis_answers, redis_scripts, redis_survey, rows
 from durum.store.batches import Batches
-from durum.store.parts import Part
 from durum.store.protocol import (
-    ID_BYTES,
     NEVER_OWNED,
     Beat,
-    Commit,
-    Committed,
     Durability,
     Genesis,
     Owner,
-    Record,
     TableRead,
     Take,
 )
 from durum.store.redis_hints import Hints
 from durum.store.redis_keys import Keys
-from durum.store.redis_line import Argument, plain
+from durum.store.redis_line import plain
 from durum.store.redis_pipe import Guide, Pipe, Way
+from durum.store.redis_turns import RedisTurns
 from durum.store.redis_url import Place
 from durum.views import SiloRow, Status
 
@@ -57,7 +51,7 @@ class Links:
     home: Callable[[], Pipe | None]
 
 
-class RedisStore:
+class RedisStore(RedisTurns):
     """All Protocols of the store on Redis. Made by `open_redis`.
 
     Args:
@@ -92,12 +86,9 @@ class RedisStore:
         self._guide = links.guide
         self._replicas = replicas
         self._confirm = confirm
-        self._pipe = links.main
+        super().__init__(links.main, Keys(cluster), scripts)
         self._beats = links.beats
         self._cluster = cluster
-        self._keys = Keys(cluster)
-        self._sha = {name: script.sha for name, script in scripts.items()}
-        self._commit_sha = self._sha["commit"]
         self._closed = False
         self._hints = Hints(
             place,
@@ -199,8 +190,8 @@ class RedisStore:
             raise redis_answers.other_genesis(mark)
         return None if written < 0 else written
 
-    async def beat(self, mark: str, silo: SiloId) -> Beat:
-        command = self._command("beat", (self._keys.members,), (mark, silo))
+    async def beat(self, mark: str, silo: SiloId, load: int = 0) -> Beat:
+        command = self._command("beat", (self._keys.members,), (mark, silo, load))
         reply, identity = await asyncio.gather(
             self._beats.send(command, plain), self._beats.identity()
         )
@@ -246,135 +237,7 @@ class RedisStore:
             for one, record in zip(takes, found, strict=True)
         ]
 
-    # -- TurnStore
-
-    def load(
-        self, partition: int, token: Token, grain: GrainId, *, raise_version: bool = False
-    ) -> asyncio.Future[Record]:
-        keys = self._keys.owner(partition), self._keys.grain(partition, grain)
-        name = "raise" if raise_version else "load"
-        return self._pipe.send(self._command(name, keys, (token,)), redis_answers.finish_load)
-
-    def replies(
-        self, partition: int, token: Token, grain: GrainId
-    ) -> asyncio.Future[dict[bytes, bytes]]:
-        keys = self._keys.owner(partition), self._keys.replies(partition, grain)
-        command = self._command("replies", keys, (token,))
-        return self._pipe.send(command, redis_answers.finish_replies)
-
-    def commit(self, commit: Commit) -> asyncio.Future[Committed]:
-        if len(commit.id) != ID_BYTES:
-            raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
-        prefix = self._keys.prefix(commit.partition)
-        version = commit.version + 1
-        finish = partial(redis_answers.finish_commit, version)
-        if commit.replies or commit.forget or commit.parts or commit.purge:
-            return self._pipe.send(self._long(prefix, commit), finish)
-        state = commit.state
-        return self._pipe.send(
-            (
-                "EVALSHA",
-                self._commit_sha,
-                2,
-                prefix + "own",
-                f"{prefix}g:{commit.grain}",
-                commit.token,
-                commit.id,
-                commit.version,
-                version,
-                0 if state is None else 1,
-                state or b"",
-            ),
-            finish,
-        )
-
-    def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
-        command = self._command("verify", (self._keys.owner(partition),), (token,))
-        return self._pipe.send(command, redis_answers.finish_verify)
-
-    def erase(
-        self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
-    ) -> asyncio.Future[Committed]:
-        named = self._keys.grain(partition, grain), self._keys.replies(partition, grain)
-        others = self._keys.index(partition), *self._keys.parts(partition, grain)
-        keys = self._keys.owner(partition), *named, *others
-        args = token, version, version + 1, grain, max(1, math.ceil(keep_s))
-        command = self._command("erase", keys, args)
-        return self._pipe.send(command, partial(redis_answers.finish_commit, version + 1))
-
-    # -- PartStore
-
-    def load_parts(
-        self,
-        partition: int,
-        token: Token,
-        grain: GrainId,
-        names: Sequence[bytes],
-        *,
-        contents: bool = True,
-    ) -> asyncio.Future[Mapping[bytes, bytes]]:
-        keys = self._keys.owner(partition), self._keys.parts(partition, grain)[0]
-        command = self._command("load_parts", keys, (token, int(contents), *names))
-        return self._pipe.send(command, redis_parts.FinishLoad(names, contents=contents))
-
-    def scan_parts(
-        self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
-    ) -> asyncio.Future[Sequence[Part]]:
-        keys = self._keys.owner(partition), *self._keys.parts(partition, grain)
-        args = token, *redis_parts.page(prefix, after, limit)
-        return self._pipe.send(self._command("scan_parts", keys, args), redis_parts.finish_page)
-
-    # -- Queries
-
-    def scan(
-        self, partition: int, prefix: str, after: str, limit: int
-    ) -> asyncio.Future[Sequence[GrainId]]:
-        first = prefix.encode()
-        least = b"(" + after.encode() if after.encode() >= first else b"[" + first
-        key = self._keys.index(partition)
-        command = ("ZRANGEBYLEX", key, least, b"(" + first + b"\xff", "LIMIT", 0, limit)
-        return self._pipe.send(command, redis_answers.finish_scan)
-
-    def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
-        # UTF-8 has no 0xff: with it at its end, it is above all that begin so.
-        first = prefix.encode()
-        key = self._keys.index(partition)
-        return self._pipe.send(("ZLEXCOUNT", key, b"[" + first, b"(" + first + b"\xff"), plain)
-
     # -- inside
-
-    def _long(self, prefix: str, commit: Commit) -> tuple[Argument, ...]:
-        if commit.parts or commit.purge:
-            named = (prefix + "own", *(f"{prefix}{part}:{commit.grain}" for part in "grpn"))
-            return self._command("commit_parts", named, redis_parts.commit(commit))
-        pairs = [part for pair in (commit.replies or {}).items() for part in pair]
-        return (
-            "EVALSHA",
-            self._commit_sha,
-            3,
-            prefix + "own",
-            f"{prefix}g:{commit.grain}",
-            f"{prefix}r:{commit.grain}",
-            commit.token,
-            commit.id,
-            commit.version,
-            commit.version + 1,
-            0 if commit.state is None else 1,
-            commit.state or b"",
-            len(commit.forget),
-            *commit.forget,
-            *pairs,
-        )
-
-    def _command(
-        self, name: str, keys: tuple[str, ...], args: tuple[Argument, ...]
-    ) -> tuple[Argument, ...]:
-        return ("EVALSHA", self._sha[name], len(keys), *keys, *args)
-
-    def _run(
-        self, name: str, keys: tuple[str, ...], args: tuple[Argument, ...]
-    ) -> asyncio.Future[Any]:
-        return self._pipe.send(self._command(name, keys, args), plain)
 
     async def _check_mark(self, mark: str) -> int:
         found, partitions = await self._pipe.send(("HMGET", self._keys.members, "m", "p"), plain)

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any, Final
 
 from durum import errors
-from durum.ids import GrainId, SiloId, Token
+from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token, hosted_token
 from durum.store import rows
+from durum.store.host_table import Host, Hosted
 from durum.store.protocol import Beat, Committed, Owner, Record, TableRead
 from durum.views import View
 
@@ -31,12 +32,27 @@ def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None
         future.set_exception(refusal(reply))
 
 
-def finish_load(future: asyncio.Future[Any], reply: Any) -> None:
+def finish_load(grain: GrainId, future: asyncio.Future[Any], reply: Any) -> None:
     """Settle a load."""
     if type(reply) is list:
         future.set_result(Record(version=int(reply[0] or 0), state=reply[1]))
+    elif type(reply) is bytes:
+        future.set_exception(Hosted(grain, _host(grain, reply)))
     else:
         future.set_exception(refusal(reply))
+
+
+def finish_host(grain: GrainId, future: asyncio.Future[Any], reply: Any) -> None:
+    """Settle what finds or sets a host record."""
+    if type(reply) is int:
+        future.set_exception(refusal(reply))
+    else:
+        future.set_result(_host(grain, reply) if reply else None)
+
+
+def _host(grain: GrainId, record: bytes) -> Host:
+    token = hosted_token(Token(record[:TOKEN_BYTES]), grain)
+    return Host(SiloId(record[TOKEN_BYTES:].decode()), token)
 
 
 def finish_replies(future: asyncio.Future[Any], reply: Any) -> None:
@@ -69,7 +85,7 @@ def refusal(code: Any) -> errors.DurumError:
         )
     if code == _OTHER_TOKEN:
         return errors.Superseded(
-            "the partition has been taken over; the operation changed nothing."
+            "the partition or the grain has been taken over; the operation changed nothing."
         )
     return errors.Superseded("the grain is at another version; the operation changed nothing.")
 
@@ -107,10 +123,15 @@ def table(reply: Any, mark: str, who: str) -> TableRead:
             version=int(by_name[b"v"]),
             rows=tuple(rows.decode(by_name[b"s:" + silo]) for silo in silos),
         ),
-        heartbeats={SiloId(silo.decode()): int(by_name.get(b"h:" + silo, b"0")) for silo in silos},
+        heartbeats=_numbers(b"h:", silos, by_name),
+        loads=_numbers(b"l:", silos, by_name),
         time=_time(time),
         identity=who,
     )
+
+
+def _numbers(prefix: bytes, silos: list[bytes], by_name: dict[bytes, bytes]) -> dict[SiloId, int]:
+    return {SiloId(silo.decode()): int(by_name.get(prefix + silo, b"0")) for silo in silos}
 
 
 def beat(reply: Any, mark: str, silo: SiloId, who: str) -> Beat:

@@ -48,6 +48,10 @@ class Keys:
         the replies."""
         return self.prefix(partition) + "idx"
 
+    def hosts(self, partition: int) -> str:
+        """Host records by grain. The fence of hosted tokens makes this name itself."""
+        return self.prefix(partition) + "hosts"
+
     def parts(self, partition: int, grain: GrainId) -> tuple[str, str]:
         """The parts of a grain's record: their contents by name, and their names, sorted."""
         prefix = self.prefix(partition)

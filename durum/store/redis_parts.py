@@ -13,13 +13,12 @@ from durum.store.redis_line import Argument
 
 
 def commit(commit: Commit) -> tuple[Argument, ...]:
-    """What the script takes after its keys."""
+    """What the script takes after its keys and the token."""
     parts = commit.parts or {}
     dropped = [name for name, content in parts.items() if content is None]
     kept = [(name, content) for name, content in parts.items() if content is not None]
     replies = commit.replies or {}
     return (
-        commit.token,
         commit.id,
         commit.version,
         commit.version + 1,

@@ -7,7 +7,7 @@ import importlib.resources
 import re
 from typing import Final
 
-_NAMES: Final = (
+_FENCED: Final = (
     "commit",
     "commit_parts",
     "load",
@@ -17,6 +17,9 @@ _NAMES: Final = (
     "replies",
     "verify",
     "erase",
+)
+_OTHERS: Final = (
+    "place",
     "take",
     "own",
     "create",
@@ -26,6 +29,8 @@ _NAMES: Final = (
     "beat",
 )
 _READS: Final = frozenset(("load", "load_parts", "scan_parts", "replies", "verify"))
+HOSTED: Final = "hosted "
+"""What stands before the name of a script for hosted tokens."""
 _INCLUDE: Final = re.compile("^--#include (.+)\n", re.MULTILINE)
 
 
@@ -56,4 +61,9 @@ def read_script(name: str) -> str:
 
 def read_scripts() -> dict[str, Script]:
     """All scripts by name."""
-    return {name: Script(name, read_script(name)) for name in _NAMES}
+    scripts = {name: Script(name, read_script(name)) for name in (*_FENCED, *_OTHERS)}
+    fence, unhosted, hosted = map(read_script, ("fence", "unhosted", "fence_hosted"))
+    for name in _FENCED:
+        text = scripts[name].text.replace(fence, hosted).replace(unhosted, "")
+        scripts[HOSTED + name] = Script(name, text)
+    return scripts

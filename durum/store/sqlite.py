@@ -1,15 +1,13 @@
 """The embedded store: the store's Protocols on one SQLite file, or in memory.
 
-Owns the way from a caller to the writer and back, and time limits; SQL is in sqlite_tables. What one
-loop tick asks for goes to the writer together.
+Owns which function does what is asked, and hints; SQL is in sqlite_tables and its neighbours.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
 
 from durum import errors
 from durum.clock import Clock
@@ -17,13 +15,16 @@ from durum.ids import Entropy, GrainId, SiloId, Token
 from durum.store import (
     local_disk,
     sqlite_errors,
+    sqlite_fence,
     sqlite_grains,
+    sqlite_hosts,
     sqlite_parts,
     sqlite_schema,
     sqlite_tables,
     sqlite_writer,
 )
 from durum.store.batches import Batches
+from durum.store.host_table import Host, check_place
 from durum.store.parts import Part
 from durum.store.protocol import (
     ID_BYTES,
@@ -38,15 +39,12 @@ from durum.store.protocol import (
     TableRead,
     Take,
 )
-from durum.store.sqlite_batch import Job
+from durum.store.sqlite_way import SqliteWay
 from durum.store.sqlite_writer import Writer
 from durum.views import SiloRow
 
 _HINT_S: Final = 0.1
-_SWEEPS: Final = 4
 PRIVATE: Final = "memory:"
-
-T = TypeVar("T")
 
 
 class SqliteStore:
@@ -79,18 +77,17 @@ class SqliteStore:
         self._path = path
         self._cluster = cluster
         self._clock = clock
-        self._timeout_s = store_timeout_s
-        self._inline = inline
-        self._loop = asyncio.get_running_loop()
-        self._closed = False
-        self._tick: list[Job] = []
-        self._pending: deque[tuple[float, list[Job]]] = deque()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._way = SqliteWay(
+            writer, url, clock=clock, store_timeout_s=store_timeout_s, inline=inline
+        )
+        self._read = self._way.read
+        self._write = self._way.write
+        self._submit = self._way.submit
         self._changed: list[asyncio.Event] = []
         self._identity = f"{writer.file[0]}:{writer.file[1]}" if writer.file else url
 
     def __repr__(self) -> str:
-        return f"<SqliteStore {self.url} pending={len(self._pending)} closed={self._closed}>"
+        return f"<SqliteStore {self._way!r}>"
 
     # -- Service
 
@@ -121,26 +118,21 @@ class SqliteStore:
         )
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._flush()
-        self._closed = True
-        for event in self._changed:
-            event.set()
-        await self._writer.close()
-        for job in (job for _, jobs in self._pending for job in jobs):
-            if not job.future.done():
-                job.future.set_exception(sqlite_errors.closed(self.url, applied=None))
-        self._pending.clear()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        if not self._way.closed:
+            for event in self._changed:
+                event.set()  # they run once it is closed
+            await self._way.close()
 
     # -- MembershipTable
 
     async def read_table(self, mark: str) -> TableRead:
-        view, heartbeats = await self._read(sqlite_tables.read_table, mark)
+        view, heartbeats, loads = await self._read(sqlite_tables.read_table, mark)
         return TableRead(
-            view=view, heartbeats=heartbeats, time=self._clock.wall(), identity=self._identity
+            view=view,
+            heartbeats=heartbeats,
+            loads=loads,
+            time=self._clock.wall(),
+            identity=self._identity,
         )
 
     async def write_row(
@@ -152,13 +144,13 @@ class SqliteStore:
                 event.set()
         return written
 
-    async def beat(self, mark: str, silo: SiloId) -> Beat:
+    async def beat(self, mark: str, silo: SiloId, load: int = 0) -> Beat:
         # An open file goes on working after it was deleted or replaced: others would then use
         # another one. Looking at the path is what tells.
         file = self._writer.file
         if file is not None and sqlite_schema.file_identity(self._path) != file:
             raise sqlite_errors.moved(self.url)
-        status, heartbeat, version = await self._write(sqlite_tables.beat, mark, silo)
+        status, heartbeat, version = await self._write(sqlite_tables.beat, mark, silo, load)
         return Beat(
             status=status,
             heartbeat=heartbeat,
@@ -172,12 +164,12 @@ class SqliteStore:
         self._changed.append(changed)
         try:
             if self.url == PRIVATE:
-                while not self._closed:
+                while not self._way.closed:
                     await changed.wait()
                     changed.clear()
                     yield
             known = -1
-            while not self._closed:
+            while not self._way.closed:
                 try:
                     version = await self._read(sqlite_tables.table_version)
                 except errors.StoreError:
@@ -209,7 +201,7 @@ class SqliteStore:
     def replies(
         self, partition: int, token: Token, grain: GrainId
     ) -> asyncio.Future[dict[bytes, bytes]]:
-        return self._submit(sqlite_tables.replies, (partition, token, grain), writes=False)
+        return self._read(sqlite_tables.replies, partition, token, grain)
 
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
         if len(commit.id) != ID_BYTES:
@@ -218,14 +210,31 @@ class SqliteStore:
         return self._submit(function, (commit,), writes=True)
 
     def verify(self, partition: int, token: Token) -> asyncio.Future[None]:
-        return self._submit(sqlite_tables.verify, (partition, token), writes=False)
+        return self._read(sqlite_fence.verify, partition, token)
 
     def erase(
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
         now = self._clock.wall()
-        args = partition, token, grain, version, (now, now + keep_s)
-        return self._submit(sqlite_grains.erase, args, writes=True)
+        times = now, now + keep_s
+        return self._write(sqlite_grains.erase, partition, token, grain, version, times)
+
+    # -- HostTable
+
+    def find_host(self, partition: int, grain: GrainId) -> asyncio.Future[Host | None]:
+        return self._read(sqlite_fence.find_host, partition, grain)
+
+    def place(
+        self,
+        partition: int,
+        token: Token,
+        grain: GrainId,
+        *,
+        seen: Token | None,
+        host: Host | None,
+    ) -> asyncio.Future[Host | None]:
+        check_place(grain, seen, host)
+        return self._write(sqlite_hosts.place, partition, token, grain, seen, host)
 
     # -- PartStore
 
@@ -254,54 +263,6 @@ class SqliteStore:
 
     def count(self, partition: int, prefix: str) -> asyncio.Future[int]:
         return self._read(sqlite_grains.count, partition, prefix)
-
-    # -- the way to the writer
-
-    def _read(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        return self._submit(function, args, writes=False)
-
-    def _write(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        return self._submit(function, args, writes=True)
-
-    def _submit(
-        self, function: Callable[..., T], args: tuple[object, ...], *, writes: bool
-    ) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = self._loop.create_future()
-        if self._closed:
-            future.set_exception(sqlite_errors.closed(self.url, applied=False))
-            return future
-        job = Job(future, function, args, writes=writes)
-        if self._inline:
-            self._writer.put([job])
-            return future
-        if not self._tick:
-            self._loop.call_soon(self._flush)
-        self._tick.append(job)
-        return future
-
-    def _flush(self) -> None:
-        jobs, self._tick = self._tick, []
-        if not jobs:
-            return
-        now = self._clock.boottime()
-        for start in range(0, len(jobs), sqlite_writer.BATCH_LIMIT):
-            part = jobs[start : start + sqlite_writer.BATCH_LIMIT]
-            self._pending.append((now, part))
-            self._writer.put(list(part))
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(self._timeout_s / _SWEEPS, self._sweep)
-
-    def _sweep(self) -> None:
-        """Tell those who have waited too long. One timer for all: a hung disk is rare."""
-        self._sweeper = None
-        pending, latest = self._pending, self._clock.boottime() - self._timeout_s
-        # The writer settles in order, so the last of a tick tells of all before it.
-        while pending and (pending[0][1][-1].future.done() or pending[0][0] <= latest):
-            for job in pending.popleft()[1]:
-                if not job.future.done():
-                    job.future.set_exception(sqlite_errors.late(self.url, self._timeout_s))
-        if pending:
-            self._sweeper = self._loop.call_later(self._timeout_s / _SWEEPS, self._sweep)
 
 
 async def open_file(

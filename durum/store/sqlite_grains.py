@@ -6,9 +6,9 @@ import sqlite3
 from typing import Final
 
 from durum.ids import GrainId, Token
-from durum.store import sqlite_parts
+from durum.store import sqlite_fence, sqlite_parts
 from durum.store.protocol import Committed
-from durum.store.sqlite_tables import check_token, check_version
+from durum.store.sqlite_tables import check_version
 
 _PURGED_PER_ERASE: Final = 64
 """Bounds what one operation does; more goes with the next ones."""
@@ -64,7 +64,7 @@ def erase(
     now, until = times
     key = grain.encode()
     held, commits, stored, last_id = db.execute(_BEFORE, (partition, key)).fetchone()
-    check_token(held, token, partition)
+    sqlite_fence.check(db, held, token, partition, grain)
     if stored == version + 1 and last_id is None:
         return Committed(version + 1, commits)
     check_version(stored or 0, version, grain)

@@ -10,7 +10,7 @@ from durum.ids import GrainId, Token
 from durum.store import sqlite_tables
 from durum.store.parts import PAGE_BYTES, PURGED_PER_COMMIT, Part, above
 from durum.store.protocol import Commit, Committed
-from durum.store.sqlite_tables import verify
+from durum.store.sqlite_fence import verify
 
 _NAMES_PER_QUERY: Final = 500
 _ORPHANS_PER_OPERATION: Final = 256
@@ -60,7 +60,7 @@ def load(
     contents: bool,  # noqa: FBT001 - handed on from the protocol's keyword
 ) -> dict[bytes, bytes]:
     """Read parts by name."""
-    verify(db, partition, token)
+    verify(db, partition, token, grain)
     holder = _holder(db, partition, grain)
     found: dict[bytes, bytes] = {}
     if holder is None:
@@ -88,7 +88,7 @@ def scan(
         db, partition, token, grain, limit: as in the protocol.
         bounds: its prefix and after.
     """
-    verify(db, partition, token)
+    verify(db, partition, token, grain)
     prefix, after = bounds
     end = above(prefix)
     page: list[Part] = []

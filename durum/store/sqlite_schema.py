@@ -13,7 +13,7 @@ from durum.store import sqlite_errors
 MEMORY: Final = ":memory:"
 APPLICATION: Final = 0x4475726D
 """`Durm` in the file's header: tells our file from another program's."""
-VERSION: Final = 2
+VERSION: Final = 3
 OLDEST: Final = (3, 35)
 FACTS: Final = {
     "server": f"SQLite {sqlite3.sqlite_version}",
@@ -57,7 +57,14 @@ CREATE TABLE parts (
     PRIMARY KEY (holder, name)) WITHOUT ROWID;
 CREATE TABLE orphans (holder INTEGER PRIMARY KEY);
 """
-UPGRADES: Final = {1: _PARTS}
+_HOSTS: Final = """
+CREATE TABLE hosts (
+    partition INTEGER NOT NULL, grain BLOB NOT NULL, token BLOB NOT NULL, silo TEXT NOT NULL,
+    PRIMARY KEY (partition, grain)) WITHOUT ROWID;
+CREATE TABLE loads (silo TEXT PRIMARY KEY, load INTEGER NOT NULL) WITHOUT ROWID;
+"""
+# Only new tables: silos of an earlier release that have the file open go on while it is upgraded.
+UPGRADES: Final = {1: _PARTS, 2: _HOSTS}
 """What each earlier format lacks of the next one."""
 
 

@@ -10,28 +10,10 @@ import sqlite3
 from collections.abc import Sequence
 
 from durum import errors
-from durum.ids import GrainId, SiloId, Token
-from durum.store import rows
+from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token
+from durum.store import rows, sqlite_fence
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Genesis, Owner, Record, Take
 from durum.views import SiloRow, Status, View
-
-
-def check_token(held: bytes | None, token: Token, partition: int) -> None:
-    """The fence: only the present holding may go on.
-
-    Raises:
-        DataLoss: the partition has no owner record, which genesis gave it.
-        Superseded: the partition has another token.
-    """
-    if held is None:
-        raise errors.DataLoss(
-            f"partition {partition} has no owner record, though its service was created with one. "
-            "Nothing was changed. Restore the store from a backup."
-        )
-    if held != token or held == NEVER_OWNED:
-        raise errors.Superseded(
-            f"partition {partition} has been taken over; the operation changed nothing."
-        )
 
 
 def check_version(stored: int, expected: int, grain: GrainId) -> None:
@@ -103,12 +85,18 @@ def read_genesis(db: sqlite3.Connection, cluster: str) -> Genesis | None:
     return Genesis(mark=found[0], cluster=found[1], partitions=found[2], ring=found[3])
 
 
-def read_table(db: sqlite3.Connection, mark: str) -> tuple[View, dict[SiloId, int]]:
-    """All rows with their heartbeats."""
+def read_table(
+    db: sqlite3.Connection, mark: str
+) -> tuple[View, dict[SiloId, int], dict[SiloId, int]]:
+    """All rows with their heartbeats and loads."""
     _, version = check_mark(db, mark)
-    found = db.execute("SELECT silo, row, heartbeat FROM silos ORDER BY silo").fetchall()
-    view = View(version=version, rows=tuple(rows.decode(raw) for _, raw, _ in found))
-    return view, {SiloId(silo): heartbeat for silo, _, heartbeat in found}
+    found = db.execute(
+        "SELECT s.silo, row, heartbeat, ifnull(load, 0)"
+        " FROM silos AS s LEFT JOIN loads AS l ON l.silo = s.silo ORDER BY s.silo"
+    ).fetchall()
+    view = View(version=version, rows=tuple(rows.decode(raw) for _, raw, _, _ in found))
+    heartbeats = {SiloId(silo): heartbeat for silo, _, heartbeat, _ in found}
+    return view, heartbeats, {SiloId(silo): load for silo, _, _, load in found}
 
 
 def table_version(db: sqlite3.Connection) -> int:
@@ -129,6 +117,7 @@ def write_row(
         return None
     if removes:
         db.execute("DELETE FROM silos WHERE silo = ?", (row.silo,))
+        db.execute("DELETE FROM loads WHERE silo = ?", (row.silo,))
     elif seen is not None and seen.status is Status.DEAD:
         return None
     else:
@@ -140,8 +129,8 @@ def write_row(
     return current + 1
 
 
-def beat(db: sqlite3.Connection, mark: str, silo: SiloId) -> tuple[Status, int, int]:
-    """Count one renewal, unless the silo is dead."""
+def beat(db: sqlite3.Connection, mark: str, silo: SiloId, load: int) -> tuple[Status, int, int]:
+    """Count one renewal and note the load, unless the silo is dead."""
     _, version = check_mark(db, mark)
     found = db.execute("SELECT row, heartbeat FROM silos WHERE silo = ?", (silo,)).fetchone()
     if found is None:
@@ -153,6 +142,7 @@ def beat(db: sqlite3.Connection, mark: str, silo: SiloId) -> tuple[Status, int, 
     if status is Status.DEAD:
         return status, found[1], version
     db.execute("UPDATE silos SET heartbeat = heartbeat + 1 WHERE silo = ?", (silo,))
+    db.execute("INSERT OR REPLACE INTO loads VALUES (?, ?)", (silo, load))
     return status, found[1] + 1, version
 
 
@@ -208,12 +198,6 @@ def take(db: sqlite3.Connection, mark: str, takes: Sequence[Take]) -> list[Owner
     return result
 
 
-def verify(db: sqlite3.Connection, partition: int, token: Token) -> None:
-    """Compare the token."""
-    found = db.execute("SELECT token FROM owners WHERE partition = ?", (partition,)).fetchone()
-    check_token(None if found is None else found[0], token, partition)
-
-
 def load(
     db: sqlite3.Connection,
     partition: int,
@@ -222,7 +206,8 @@ def load(
     raise_version: bool,  # noqa: FBT001 - handed on from the protocol's keyword
 ) -> Record:
     """Read a grain; on request raise its version."""
-    verify(db, partition, token)
+    sqlite_fence.verify(db, partition, token, grain)
+    sqlite_fence.check_unhosted(db, partition, token, grain)
     key = grain.encode()
     found = db.execute(
         "SELECT version, state FROM grains WHERE partition = ? AND grain = ?", (partition, key)
@@ -242,7 +227,7 @@ def replies(
     db: sqlite3.Connection, partition: int, token: Token, grain: GrainId
 ) -> dict[bytes, bytes]:
     """All remembered replies."""
-    verify(db, partition, token)
+    sqlite_fence.verify(db, partition, token, grain)
     return dict(
         db.execute(
             "SELECT key, reply FROM replies WHERE partition = ? AND grain = ?",
@@ -277,7 +262,10 @@ def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
     ).fetchone()
     if is_same_commit(last_id, turn.id):
         return Committed(last_version, last_number)
-    check_token(held, turn.token, partition)
+    if len(turn.token) > TOKEN_BYTES:
+        sqlite_fence.check(db, held, turn.token, partition, turn.grain)
+    else:
+        sqlite_fence.check_token(held, turn.token, partition)
     check_version(stored or 0, turn.version, turn.grain)
     version, commits = turn.version + 1, commits + 1
     if last_id is None:  # its first commit, or the first since it was erased

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from durum.ids import Token
-from durum.testing.store_log import Applied, StoreLog, Taken
+from durum.ids import TOKEN_BYTES, GrainId, Token
+from durum.store.host_table import Host
+from durum.store.protocol import Commit
+from durum.testing.store_log import Applied, Placed, StoreLog, Taken
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One holding's commits in one partition, from its first to its last.
+    """One holding's commits in one partition, or one host's of its grain, from its first to its last.
 
     Args:
         partition: which.
-        token: the holding.
+        token: the holding, or the hosted token.
         first: place of its first commit; only the order counts.
         last: place of its last one.
     """
@@ -39,20 +41,23 @@ def spans(commits: Iterable[Applied]) -> list[Span]:
 def check_spans(found: Iterable[Span]) -> list[str]:
     """Spans of one partition never overlap: once a holding has committed, no earlier one does.
 
+    Nor do those of one grain under hosted tokens; beside the partition's they may be.
+
     Returns:
         What is wrong, in words.
     """
     wrong: list[str] = []
-    latest: dict[int, Span] = {}
+    latest: dict[tuple[int, bytes], Span] = {}
     for span in sorted(found, key=lambda one: one.first):
-        before = latest.get(span.partition)
+        where = span.partition, span.token[TOKEN_BYTES:]
+        before = latest.get(where)
         if before is not None and span.first <= before.last:
             wrong.append(
                 f"partition {span.partition}: {span.token.hex()} committed at {span.first:g},"
                 f" {before.token.hex()} still at {before.last:g}"
             )
         if before is None or span.last > before.last:
-            latest[span.partition] = span
+            latest[where] = span
     return wrong
 
 
@@ -63,20 +68,16 @@ def check_log(log: StoreLog) -> list[str]:
         What is wrong, in words.
     """
     wrong = check_spans(spans(log.commits))
-    events: list[Applied | Taken] = [*log.commits, *log.takes]
-    tokens: dict[int, Token] = {}
-    used: set[Token] = set()
+    events: list[Applied | Taken | Placed] = [*log.commits, *log.takes, *log.places]
+    fence = _Fence()
     versions: dict[str, int] = {}
     counters: dict[int, int] = {}
     for event in sorted(events, key=lambda one: one.number):
-        if isinstance(event, Taken):
-            if event.token in used:
-                wrong.append(f"partition {event.partition}: {event.token.hex()} was taken twice")
-            used.add(event.token)
-            tokens[event.partition] = event.token
+        if not isinstance(event, Applied):
+            wrong += fence.change(event)
             continue
         commit, result = event.commit, event.result
-        if tokens.get(commit.partition) != commit.token:
+        if not fence.lets_through(commit):
             wrong.append(f"{commit.grain}: a commit of {event.host} passed the fence at {event.at}")
         if commit.version < versions.get(commit.grain, 0):
             wrong.append(
@@ -87,3 +88,33 @@ def check_log(log: StoreLog) -> list[str]:
         versions[commit.grain] = result.version
         counters[commit.partition] = result.commits
     return wrong
+
+
+class _Fence:
+    """Which tokens are good at a moment."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, Token] = {}
+        self._hosts: dict[tuple[int, GrainId], Host | None] = {}
+        self._used: set[Token] = set()
+
+    def change(self, event: Taken | Placed) -> list[str]:
+        """Note who holds or hosts now; return what is wrong with it."""
+        if isinstance(event, Taken):
+            self._owners[event.partition] = token = event.token
+        else:
+            self._hosts[event.partition, event.grain] = event.record
+            if event.record is None:
+                return []
+            token = event.record.token
+        if token in self._used:
+            return [f"partition {event.partition}: {token.hex()} was taken twice"]
+        self._used.add(token)
+        return []
+
+    def lets_through(self, commit: Commit) -> bool:
+        """Whether a commit came under a token that was good."""
+        if len(commit.token) <= TOKEN_BYTES:
+            return self._owners.get(commit.partition) == commit.token
+        host = self._hosts.get((commit.partition, commit.grain))
+        return host is not None and host.token == commit.token

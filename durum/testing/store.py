@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from durum import errors
+from durum.store.host_table import Host
 from durum.store.protocol import Beat, Store, TableRead
 from durum.testing import hosts
 from durum.testing.links import Cut, resend_after
@@ -25,7 +26,7 @@ from durum.testing.loop import SimLoop, SimulationError
 from durum.testing.store_client import HostStore, Operation
 from durum.testing.store_log import Applied, StoreLog
 
-_WRITES: Final = frozenset({"create", "write_row", "beat", "take", "commit", "erase"})
+_WRITES: Final = frozenset({"create", "write_row", "beat", "take", "place", "commit", "erase"})
 """What a replay has to run again; a load too, where it raises a version."""
 
 
@@ -91,7 +92,7 @@ class Snapshot:
     """A state to roll back to. Args: how far the journal and the record were."""
 
     journal: int
-    log: tuple[int, int]
+    log: tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -237,7 +238,7 @@ class FaultyStore:
 
     async def wipe(self) -> None:
         """Lose everything: another, empty store answers."""
-        await self.roll_back(Snapshot(0, (0, 0)))
+        await self.roll_back(Snapshot(0, (0, 0, 0)))
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -344,6 +345,10 @@ class FaultyStore:
         elif operation.name == "take":
             for take, owner in zip(operation.args[1], result, strict=True):
                 self.log.taken(now, operation.host, take, owner)
+        elif operation.name == "place":
+            partition, _, grain = operation.args
+            asked: Host | None = operation.options["host"]
+            self.log.placed(now, operation.host, (partition, grain), asked, result)
         elif operation.name == "write_row" and result is not None:
             for client in self._clients:
                 if self._way(client.host).cut is None and self._random.random() < 0.9:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from durum import errors
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.host_table import Host
 from durum.store.parts import Part
 from durum.store.protocol import (
     Beat,
@@ -172,8 +173,8 @@ class HostStore:
         found: int | None = await self._ask("write_row", mark, row, seen=seen, version=version)
         return found
 
-    async def beat(self, mark: str, silo: SiloId) -> Beat:
-        found: Beat = await self._ask("beat", mark, silo)
+    async def beat(self, mark: str, silo: SiloId, load: int = 0) -> Beat:
+        found: Beat = await self._ask("beat", mark, silo, load)
         return found
 
     async def hints(self) -> AsyncIterator[None]:
@@ -221,6 +222,22 @@ class HostStore:
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
         return self._ask("erase", partition, token, grain, version, keep_s=keep_s)
+
+    # --- HostTable
+
+    def find_host(self, partition: int, grain: GrainId) -> asyncio.Future[Host | None]:
+        return self._ask("find_host", partition, grain)
+
+    def place(
+        self,
+        partition: int,
+        token: Token,
+        grain: GrainId,
+        *,
+        seen: Token | None,
+        host: Host | None,
+    ) -> asyncio.Future[Host | None]:
+        return self._ask("place", partition, token, grain, seen=seen, host=host)
 
     # --- PartStore
 

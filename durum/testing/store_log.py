@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from durum.ids import GrainId, SiloId, Token
+from durum.store.host_table import Host
 from durum.store.protocol import Commit, Committed, Owner, Take
 
 
@@ -52,15 +53,38 @@ class Taken:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A host record that changed.
+
+    Args:
+        number: its place among all changes.
+        at: virtual time of the change.
+        host: who asked.
+        partition: the grain's.
+        grain: which.
+        record: what was set, or None where the record was removed.
+    """
+
+    number: int
+    at: float
+    host: str
+    partition: int
+    grain: GrainId
+    record: Host | None
+
+
 @dataclass(slots=True)
 class StoreLog:
     """All of it. What a roll-back undid is in `lost` and no longer in the others."""
 
     commits: list[Applied] = field(default_factory=list)
     takes: list[Taken] = field(default_factory=list)
+    places: list[Placed] = field(default_factory=list)
     lost: list[Applied] = field(default_factory=list)
     _seen: set[tuple[int, GrainId, bytes]] = field(default_factory=set)
     _tokens: dict[int, Token] = field(default_factory=dict)
+    _hosts: dict[tuple[int, GrainId], Host | None] = field(default_factory=dict)
     _number: int = 0
 
     def next_number(self) -> int:
@@ -92,18 +116,42 @@ class StoreLog:
                 )
             )
 
-    def mark(self) -> tuple[int, int]:
-        """Where the record stands, for `cut`."""
-        return len(self.commits), len(self.takes)
+    def placed(
+        self,
+        at: float,
+        host: str,
+        where: tuple[int, GrainId],
+        asked: Host | None,
+        result: Host | None,
+    ) -> None:
+        """Note a placing, if it succeeded and was not noted before."""
+        if asked == result and self._hosts.get(where) != result:
+            self._hosts[where] = result
+            self.places.append(
+                Placed(
+                    number=self.next_number(),
+                    at=at,
+                    host=host,
+                    partition=where[0],
+                    grain=where[1],
+                    record=result,
+                )
+            )
 
-    def cut(self, mark: tuple[int, int]) -> None:
+    def mark(self) -> tuple[int, int, int]:
+        """Where the record stands, for `cut`."""
+        return len(self.commits), len(self.takes), len(self.places)
+
+    def cut(self, mark: tuple[int, int, int]) -> None:
         """Forget what came after a mark: the store has."""
-        commits, takes = mark
+        commits, takes, places = mark
         self.lost.extend(self.commits[commits:])
         del self.commits[commits:]
         del self.takes[takes:]
+        del self.places[places:]
         self._seen = {_key(applied.commit) for applied in self.commits}
         self._tokens = {taken.partition: taken.token for taken in self.takes}
+        self._hosts = {(one.partition, one.grain): one.record for one in self.places}
 
 
 def _key(commit: Commit) -> tuple[int, GrainId, bytes]:

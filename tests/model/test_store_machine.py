@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -26,8 +27,15 @@ from hypothesis.stateful import (
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import GrainId, SystemEntropy, Token
-from durum.store import redis_scripts, sqlite_tables
+from durum.ids import (
+    TOKEN_BYTES,
+    GrainId,
+    SystemEntropy,
+    Token,
+    hosted_token,
+)
+from durum.store import redis_scripts, sqlite_fence, sqlite_tables
+from durum.store.host_table import Host, Hosted
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Record, Store, Take
 from durum.store.urls import open_store
 from tests.support.servers import Server, binary_of
@@ -36,6 +44,7 @@ from tests.support.services import OTHER, SILO, Service, commit, commit_id
 GRAINS = (GrainId("Account/alice"), GrainId("Account/bob"))
 PARTITIONS = 2
 KEYS = tuple(bytes([n]) * 16 for n in range(3))
+PLACINGS = ("host", "move", "move", "none", "let go", "stale owner", "unseen")
 _numbers = itertools.count(1)
 
 
@@ -47,6 +56,7 @@ class Grain:
     state: bytes | None = None
     replies: dict[bytes, bytes] = field(default_factory=dict)
     last: tuple[bytes, Committed] | None = None
+    host: Host | None = None
 
 
 @dataclass
@@ -60,12 +70,33 @@ class Partition:
         default_factory=lambda: {grain: Grain() for grain in GRAINS}
     )
 
+    def lets(self, token: Token, grain: GrainId) -> bool:
+        """Whether the fence opens."""
+        if len(token) > TOKEN_BYTES:
+            host = self.grains[grain].host
+            return host is not None and host.token == token
+        return token == self.token and token != NEVER_OWNED
+
+    def placed(
+        self, token: Token, grain: GrainId, seen: Token | None, host: Host | None
+    ) -> Host | errors.Superseded | None:
+        """Apply a placing."""
+        record = self.grains[grain]
+        before = record.host and record.host.token
+        if before == (host and host.token):
+            return record.host
+        if not self.lets(token, grain):
+            return errors.Superseded()
+        if before == seen:
+            record.host = host
+        return record.host
+
     def applied(self, turn: Commit) -> Committed | None:
         """Apply a commit; None where it must be refused."""
         grain = self.grains[turn.grain]
         if grain.last is not None and grain.last[0] == turn.id:
             return grain.last[1]
-        if turn.token != self.token or not turn.token or turn.version != grain.version:
+        if not self.lets(turn.token, turn.grain) or turn.version != grain.version:
             return None
         self.commits += 1
         grain.version += 1
@@ -92,6 +123,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.takes: list[Take] = []
         self.sent: list[Commit] = []
         self.ghosts: list[Commit] = []
+        self.hosts: dict[tuple[int, GrainId], list[Token]] = defaultdict(list)
+        self.placings: list[tuple[int, Token, GrainId, Token | None, Host | None]] = []
 
     @initialize()
     def open(self) -> None:
@@ -143,6 +176,53 @@ class StoreMachine(RuleBasedStateMachine):
             model.epoch += 1
         assert (owner.token, owner.epoch) == (model.token, model.epoch)
 
+    # -- grains change hosts
+
+    @precondition(lambda self: any(self.tokens))
+    @rule(data=st.data(), grain=st.sampled_from(GRAINS), how=st.sampled_from(PLACINGS))
+    def place(self, data: st.DataObject, grain: GrainId, how: str) -> None:
+        held = [partition for partition, known in enumerate(self.tokens) if known]
+        partition = data.draw(st.sampled_from(held))
+        model, known = self.model[partition], self.hosts[partition, grain]
+        record = model.grains[grain].host
+        token, seen = model.token, None if record is None else record.token
+        host = None
+        if how not in ("none", "let go"):
+            host = Host(SILO, hosted_token(Token(commit_id()), grain))
+        if how == "stale owner":
+            token = data.draw(st.sampled_from(self.tokens[partition][-2:]))
+        elif how == "unseen":
+            seen = data.draw(st.sampled_from([None, *known[-2:]]))
+        elif how == "let go":
+            token = seen = data.draw(st.sampled_from(known[-2:] or [token]))
+            if not known:
+                return
+        if host is not None:
+            known.append(host.token)
+        self.placings.append((partition, token, grain, seen, host))
+        self._place(*self.placings[-1])
+        if how == "move":
+            self.place(data, grain, "host")
+
+    def _other_hosts(self) -> list[Token]:
+        """A hosted token of whichever grain."""
+        return [tokens[-1] for tokens in self.hosts.values() if tokens][-1:]
+
+    @precondition(lambda self: self.placings)
+    @rule(data=st.data())
+    def place_sent_again(self, data: st.DataObject) -> None:
+        self._place(*data.draw(st.sampled_from(self.placings[-3:])))
+
+    def _place(
+        self, partition: int, token: Token, grain: GrainId, seen: Token | None, host: Host | None
+    ) -> None:
+        got = self._do(lambda: self.store.place(partition, token, grain, seen=seen, host=host))
+        expected = self.model[partition].placed(token, grain, seen, host)
+        if isinstance(expected, errors.Superseded):
+            assert isinstance(got, errors.Superseded)
+        else:
+            assert got == expected
+
     # -- turns end
 
     def _new(self, data: st.DataObject) -> Commit:
@@ -150,9 +230,11 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.model[partition]
         grain = data.draw(st.sampled_from(GRAINS))
         # Mostly what a correct silo would send, else what a superseded or confused one would.
-        stale = self.tokens[partition] or [Token(b"?" * 16)]
-        right = data.draw(st.integers(0, 3)) > 0 and model.token
-        token = model.token if right else data.draw(st.sampled_from(stale))
+        host = model.grains[grain].host
+        hosts = self.hosts[partition, grain][-3:]
+        stale = [*hosts, *self.tokens[partition][-3:], *self._other_hosts(), Token(b"?" * 16)]
+        right = host.token if host else model.token
+        token = right if data.draw(st.integers(0, 3)) else data.draw(st.sampled_from(stale))
         version = model.grains[grain].version
         if data.draw(st.integers(0, 4)) == 0:
             version = data.draw(st.integers(0, version + 1))
@@ -205,12 +287,20 @@ class StoreMachine(RuleBasedStateMachine):
     def load(self, data: st.DataObject, grain: GrainId, raise_version: bool) -> None:
         partition = data.draw(st.integers(0, PARTITIONS - 1))
         model = self.model[partition]
-        token = data.draw(st.sampled_from([*self.tokens[partition][-3:], model.token]))
+        host = model.grains[grain].host
+        hosts = self.hosts[partition, grain][-3:]
+        tokens = [*hosts, *self.tokens[partition][-3:], model.token]
+        token = data.draw(st.sampled_from([*tokens, host.token if host else model.token]))
         got = self._do(
             lambda: self.store.load(partition, token, grain, raise_version=raise_version)
         )
-        if token != model.token or not token:
+        if not model.lets(token, grain):
             assert isinstance(got, errors.Superseded)
+            assert not isinstance(got, Hosted)
+            return
+        if host is not None and host.token != token:
+            assert isinstance(got, Hosted)
+            assert got.host == host
             return
         if raise_version:
             model.grains[grain].version += 1
@@ -227,12 +317,20 @@ class StoreMachine(RuleBasedStateMachine):
             (one.token, one.epoch, one.commits) for one in self.model
         ]
         held = [(partition, one) for partition, one in enumerate(self.model) if one.token]
-        wanted = [(partition, one.token, grain) for partition, one in held for grain in GRAINS]
+        wanted = [
+            (partition, record.host.token if record.host else one.token, grain)
+            for partition, one in held
+            for grain, record in one.grains.items()
+        ]
         records = await asyncio.gather(*(self.store.load(*one) for one in wanted))
         replies = await asyncio.gather(*(self.store.replies(*one) for one in wanted))
         known = [self.model[partition].grains[grain] for partition, _, grain in wanted]
         assert records == [Record(version=one.version, state=one.state) for one in known]
         assert replies == [one.replies for one in known]
+        hosts = await asyncio.gather(
+            *(self.store.find_host(partition, grain) for partition, _, grain in wanted)
+        )
+        assert hosts == [one.host for one in known]
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +387,7 @@ def no_token_check(held: bytes | None, token: Token, partition: int) -> None:
 def altered(old: str, new: str) -> Callable[[str], str]:
     """Scripts with one check taken out."""
     original = redis_scripts.read_script
-    assert any(old in original(name) for name in ("commit", "raise"))
+    assert any(old in original(name) for name in ("commit", "raise", "fence_hosted"))
     return lambda name: original(name).replace(old, new)
 
 
@@ -307,13 +405,16 @@ def unraised(load: Callable[..., Record]) -> Callable[..., Record]:
         ("check_version", lambda stored, expected, grain: None),
         ("load", unraised(sqlite_tables.load)),
         ("is_same_commit", lambda last, this: False),
+        ("check_host", lambda found, token, grain: None),
+        ("check_unhosted", lambda db, partition, token, grain: None),
     ],
 )
 def test_machine_notices_a_check_that_sqlite_lacks(
     monkeypatch: pytest.MonkeyPatch, name: str, mutant: Callable[..., Any]
 ) -> None:
     """Without the check the machine must fail."""
-    monkeypatch.setattr(sqlite_tables, name, mutant)
+    module = sqlite_fence if hasattr(sqlite_fence, name) else sqlite_tables
+    monkeypatch.setattr(module, name, mutant)
     with pytest.raises(AssertionError):
         run("memory:", examples=200)
 
@@ -325,8 +426,10 @@ def test_machine_notices_a_check_that_sqlite_lacks(
         ("if (grain[1] or '0') ~= ARGV[3] then", "if false then"),
         ("HINCRBY', KEYS[2], 'v', 1", "HINCRBY', KEYS[2], 'v', 0"),
         ("repeated = last and", "repeated = false and"),
+        ("string.sub(host, 1, 16) ~= string.sub(ARGV[1], 1, 16)", "false"),
+        ("if host then return host end", ""),
     ],
-    ids=["token", "version", "raise", "same commit"],
+    ids=["token", "version", "raise", "same commit", "host", "unhosted"],
 )
 def test_machine_notices_a_check_that_the_scripts_lack(
     monkeypatch: pytest.MonkeyPatch, valkey: str, old: str, new: str

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from durum import errors
-from durum.ids import Address, GrainId, SeededEntropy, Token, silo_id
+from durum.ids import Address, GrainId, SeededEntropy, Token, hosted_token, silo_id
+from durum.store.host_table import Host
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Genesis, Level, Store, Take
 from durum.store.urls import open_store
 from durum.testing import hosts, loop
@@ -16,6 +17,7 @@ from durum.testing.clock import SimClock
 from durum.testing.links import Cut
 from durum.testing.loop import SimulationError
 from durum.testing.run import run
+from durum.testing.spans import check_log
 from durum.testing.store import Chances, Fate, FaultyStore, Stage
 from durum.testing.store_client import HostStore, Operation
 from durum.views import SiloRow, Status
@@ -253,6 +255,27 @@ def test_rejected_host_knows_what_surely_did_not_happen() -> None:
         )
         await rig.fails(rig.commit(1), applied=None, within_s=0.01)
         assert len(rig.store.log.commits) == 1
+
+    simulate(test)
+
+
+def test_placing_whose_answer_was_lost_is_noted_once_and_lasts() -> None:
+    """It travels as everything else does, and a roll-back plays it again."""
+
+    async def test(rig: Rig) -> None:
+        host = Host(A, hosted_token(TWO, ANN))
+        rig.store.next("a", "place", Fate(replies=False))
+        await rig.fails(rig.a.place(0, ONE, ANN, seen=None, host=host), applied=None)
+        assert await rig.a.place(0, ONE, ANN, seen=None, host=host) == host
+        assert await rig.b.find_host(0, ANN) == host
+        assert await rig.commit(1, token=host.token) == Committed(1, 1)
+        snapshot = rig.store.snapshot()
+        await rig.a.place(0, ONE, ANN, seen=host.token, host=None)
+        assert [one.record for one in rig.store.log.places] == [host, None]
+        assert check_log(rig.store.log) == []
+        await rig.store.roll_back(snapshot)
+        assert await rig.b.find_host(0, ANN) == host
+        assert [one.record for one in rig.store.log.places] == [host]
 
     simulate(test)
 

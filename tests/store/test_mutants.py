@@ -14,7 +14,7 @@ import pytest
 from durum import errors
 from durum.clock import SystemClock
 from durum.ids import SystemEntropy
-from durum.store import redis_scripts, sqlite_tables
+from durum.store import redis_scripts, sqlite_fence, sqlite_tables
 from durum.store.urls import open_store
 from tests.store import test_tables, test_turns
 from tests.support.servers import Server
@@ -23,7 +23,7 @@ from tests.support.services import Service
 _numbers = itertools.count()
 Sentence = Callable[[Service], Awaitable[None]]
 
-check_token, check_mark = sqlite_tables.check_token, sqlite_tables.check_mark
+check_token, check_mark = sqlite_fence.check_token, sqlite_tables.check_mark
 
 
 def missing_is_never_owned(held: bytes | None, token: bytes, partition: int) -> None:
@@ -138,7 +138,8 @@ async def test_sentence_fails_on_sqlite_without_its_check(
 ) -> None:
     """A test that passes without what it tests proves nothing."""
     assert not await fails("memory:", sentence)
-    monkeypatch.setattr(sqlite_tables, name, mutant)
+    module = sqlite_fence if hasattr(sqlite_fence, name) else sqlite_tables
+    monkeypatch.setattr(module, name, mutant)
     assert await fails("memory:", sentence)
 
 

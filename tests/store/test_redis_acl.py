@@ -12,8 +12,9 @@ import pytest
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import SystemEntropy
+from durum.ids import SystemEntropy, hosted_token
 from durum.store import redis_scripts
+from durum.store.host_table import Host
 from durum.store.urls import open_store
 from tests.support.servers import PRODUCTS, Server
 from tests.support.services import ALICE, SILO, Service, commit, first_hint, row
@@ -57,6 +58,11 @@ async def do_everything(url: str) -> tuple[str, ...]:
         assert await store.scan_parts(0, token, ALICE, b"", b"", 9) == [(b"a", b"1")]
         await store.erase(0, token, ALICE, version + 3, keep_s=9)
         await store.commit(commit(token, version=version + 4))
+        host = Host(SILO, hosted_token(token, ALICE))
+        assert await store.place(0, token, ALICE, seen=None, host=host) == host
+        assert await store.find_host(0, ALICE) == host
+        await store.load(0, host.token, ALICE)
+        await store.place(0, host.token, ALICE, seen=host.token, host=None)
         return (await store.durability()).warnings
     finally:
         await store.close()

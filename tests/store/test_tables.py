@@ -134,6 +134,27 @@ async def test_write_row_raises_the_version_with_the_row(service: Service) -> No
     assert table.heartbeats == {SILO: 0}
 
 
+async def test_loads_are_what_silos_told_last(service: Service) -> None:
+    """Who places a grain looks at them; they go with the row."""
+    store, mark = service.store, service.mark
+    await store.write_row(mark, row(), seen=None, version=0)
+    await store.write_row(mark, row(OTHER), seen=None, version=1)
+    assert (await store.read_table(mark)).loads == {SILO: 0, OTHER: 0}
+    for load in (7, 3):
+        await store.beat(mark, SILO, load)
+    await store.beat(mark, OTHER, load=2**40)
+    table = await store.read_table(mark)
+    assert table.loads == {SILO: 3, OTHER: 2**40}
+    assert table.heartbeats == {SILO: 2, OTHER: 1}
+    dead = row(status=Status.DEAD)
+    await store.write_row(mark, dead, seen=row(), version=2)
+    await store.beat(mark, SILO, 9)
+    assert (await store.read_table(mark)).loads == {SILO: 3, OTHER: 2**40}
+    await store.write_row(mark, dead, seen=dead, version=3)
+    await store.write_row(mark, row(), seen=None, version=4)
+    assert (await store.read_table(mark)).loads == {SILO: 0, OTHER: 2**40}
+
+
 async def test_write_row_needs_the_seen_row_and_version(service: Service) -> None:
     """A vote on what has changed since would be a vote on something else."""
     store, mark = service.store, service.mark

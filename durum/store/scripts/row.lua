@@ -7,7 +7,7 @@ if redis.call('HGET', KEYS[1], 'v') ~= ARGV[5] then return -2 end
 if (redis.call('HGET', KEYS[1], field) or '') ~= ARGV[3] then return -2 end
 local version = redis.call('HINCRBY', KEYS[1], 'v', 1)
 if ARGV[4] == '' then
-  redis.call('HDEL', KEYS[1], field, 'h:' .. ARGV[2])
+  redis.call('HDEL', KEYS[1], field, 'h:' .. ARGV[2], 'l:' .. ARGV[2])
 else
   redis.call('HSET', KEYS[1], field, ARGV[4])
 end

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durum.ids import Address, GrainId, Token, silo_id
+from durum.ids import Address, GrainId, Token, hosted_token, silo_id
+from durum.store.host_table import Host
 from durum.store.protocol import Commit, Committed, Owner, Take
 from durum.testing.spans import Span, check_log, check_spans, spans
 from durum.testing.store_log import Applied, StoreLog
@@ -17,6 +18,10 @@ SEEDS = st.integers(0, 2**32)
 
 A = silo_id(Address("a:1"), 1)
 ONE, TWO = Token(b"1" * 16), Token(b"2" * 16)
+
+
+def hosted(letter: bytes, grain: str) -> Token:
+    return hosted_token(Token(letter * 16), GrainId(grain))
 
 
 class Book:
@@ -30,6 +35,11 @@ class Book:
         take = Take(partition=partition, seen=Token(b""), token=token, silo=A)
         owner = Owner(partition=partition, silo=A, epoch=1, token=token, commits=0)
         self.log.taken(0.0, "a", take, owner)
+        return self
+
+    def place(self, grain: str, token: Token | None) -> Book:
+        record = None if token is None else Host(A, token)
+        self.log.placed(0.0, "a", (0, GrainId(grain)), record, record)
         return self
 
     def commit(
@@ -56,6 +66,20 @@ class Book:
         return self
 
 
+def test_log_of_hosts_beside_their_partition_is_accepted() -> None:
+    """A grain with a host of its own commits while the partition's other grains do, and changes hands."""
+    first, second = hosted(b"h", "K/k"), hosted(b"i", "K/k")
+    book = Book().take(ONE).place("K/k", first).commit(ONE, 0, 1, "K/l").commit(first, 0, 2)
+    book.take(TWO).commit(first, 1, 3).commit(TWO, 1, 4, "K/l").commit(first, 2, 5)
+    book.place("K/k", second).place("K/k", second).commit(second, 3, 6).place("K/k", None)
+    assert check_log(book.log) == []
+    assert [one.record and one.record.token for one in book.log.places] == [first, second, None]
+    mark = book.log.mark()
+    book.place("K/k", hosted(b"j", "K/k"))
+    book.log.cut(mark)
+    assert len(book.log.places) == 3
+
+
 def test_log_of_holdings_in_turn_is_accepted() -> None:
     """The usual life of a partition."""
     book = Book().take(ONE).commit(ONE, 0, 1).commit(ONE, 1, 2)
@@ -77,6 +101,31 @@ def test_log_of_holdings_in_turn_is_accepted() -> None:
         (Book().take(ONE).commit(ONE, 0, 1).commit(ONE, 0, 2), "no longer the newest"),
         (Book().take(ONE).commit(ONE, 0, 1).commit(ONE, 1, 1), "its counter fell"),
         (Book().take(ONE).take(TWO).take(ONE), "was taken twice"),
+        (Book().take(ONE).commit(hosted(b"h", "K/k"), 0, 1), "passed the fence"),
+        (Book().place("K/k", hosted(b"h", "K/k")).commit(ONE, 0, 1), "passed the fence"),
+        (
+            Book()
+            .place("K/k", hosted(b"h", "K/k"))
+            .place("K/k", None)
+            .commit(hosted(b"h", "K/k"), 0, 1),
+            "passed the fence",
+        ),
+        (
+            Book()
+            .place("K/k", hosted(b"h", "K/k"))
+            .commit(hosted(b"h", "K/k"), 0, 1)
+            .place("K/k", hosted(b"i", "K/k"))
+            .commit(hosted(b"i", "K/k"), 1, 2)
+            .commit(hosted(b"h", "K/k"), 2, 3),
+            "still at",
+        ),
+        (
+            Book()
+            .place("K/k", hosted(b"h", "K/k"))
+            .place("K/k", None)
+            .place("K/k", hosted(b"h", "K/k")),
+            "was taken twice",
+        ),
     ],
 )
 def test_log_of_two_owners_at_once_is_rejected(book: Book, says: str) -> None:
