@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     )
     from durum.grains.actor import Actor, one_way, read_only
     from durum.grains.carried import Trace, baggage, tracing
+    from durum.grains.events import Gap
     from durum.grains.filters import Invocation, Proceed
+    from durum.grains.following import follow
     from durum.grains.lists import List
     from durum.grains.maps import Map
     from durum.grains.placement import (
@@ -60,9 +62,11 @@ if TYPE_CHECKING:
         Random,
         StatelessWorker,
     )
+    from durum.grains.publishing import Publishes
     from durum.grains.reference import options
     from durum.grains.state import field
     from durum.grains.timers import Timer
+    from durum.grains.watching import Watch, watch
     from durum.silo.silo import Silo
     from durum.wire.opaque import Opaque
 
@@ -81,6 +85,7 @@ __all__ = [
     "DidRun",
     "DurumBug",
     "DurumError",
+    "Gap",
     "IncompatibleSilo",
     "Invocation",
     "Lease",
@@ -99,6 +104,7 @@ __all__ = [
     "PreferLocal",
     "Probing",
     "Proceed",
+    "Publishes",
     "Quarantined",
     "Random",
     "Rejected",
@@ -116,18 +122,22 @@ __all__ = [
     "Timer",
     "Tls",
     "Trace",
+    "Watch",
     "baggage",
     "connect",
     "field",
+    "follow",
     "one_way",
     "options",
     "read_only",
     "tracing",
+    "watch",
 ]
 
 _ELSEWHERE: Final = {
     "Actor": "durum.grains.actor",
     "Cluster": "durum.client.client",
+    "Gap": "durum.grains.events",
     "Invocation": "durum.grains.filters",
     "Lease": "durum.config",
     "LeastLoaded": "durum.grains.placement",
@@ -139,6 +149,7 @@ _ELSEWHERE: Final = {
     "PreferLocal": "durum.grains.placement",
     "Probing": "durum.config",
     "Proceed": "durum.grains.filters",
+    "Publishes": "durum.grains.publishing",
     "Random": "durum.grains.placement",
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
@@ -146,13 +157,16 @@ _ELSEWHERE: Final = {
     "Timer": "durum.grains.timers",
     "Tls": "durum.config",
     "Trace": "durum.grains.carried",
+    "Watch": "durum.grains.watching",
     "baggage": "durum.grains.carried",
     "connect": "durum.client.client",
     "field": "durum.grains.state",
+    "follow": "durum.grains.following",
     "one_way": "durum.grains.actor",
     "options": "durum.grains.reference",
     "read_only": "durum.grains.actor",
     "tracing": "durum.grains.carried",
+    "watch": "durum.grains.watching",
 }
 """Where a public name lives; those not listed are in durum.errors."""
 _MODULES: Final = frozenset({"sync", "testing"})

@@ -86,6 +86,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         activations: actors in memory of one silo; beyond it, the longest idle ones are put away early.
         streams: streams of results open in one silo.
         stream_window: items of one stream that may be on their way to its reader.
+        watchers: watches of one silo's actors.
+        watchers_per_grain: of those, watches of one actor.
+        watch_events: events that wait for one slow watcher; beyond it, the oldest are left out, and a Gap
+            tells.
+        watch_bytes: bytes of those events.
     """
 
     call_timeout_s: float = 30.0
@@ -113,6 +118,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     activations: int = 1_000_000
     streams: int = 10_000
     stream_window: int = 32
+    watchers: int = 20_000
+    watchers_per_grain: int = 1_000
+    watch_events: int = 256
+    watch_bytes: int = 1024 * 1024
 
 
 class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,12 +22,15 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from durum import errors
 from durum.client import client
+from durum.client.blocking import BlockingWatch
 from durum.client.thread import OWN_THREAD, LoopThread
 from durum.config import Limits, Tls
 from durum.grains.actor import Actor
 from durum.grains.kind import Method
+from durum.grains.publishing import E, Publishes
 from durum.grains.reference import CallOptions, Reference, Target, caller_of, reference
 from durum.grains.streams import Source
+from durum.grains.watching import watch
 from durum.ids import Address
 
 __all__ = ["Cluster", "connect"]
@@ -228,6 +231,23 @@ class Cluster:
             for future in under_way:
                 future.cancel()
 
+    def watch(self, ref: Publishes[E]) -> BlockingWatch[E]:
+        """Follow what an actor publishes.
+
+            with cluster.watch(cluster.actor(Board, "main")) as events:
+                for event in events:
+                    ...
+
+        Args:
+            ref: a reference of this connection to an actor whose class derives from Publishes.
+
+        Raises:
+            ArgumentError: ref is no such reference.
+        """
+        made = watch(ref)
+        self._check_own("watch", ref)
+        return BlockingWatch(self._thread, made)
+
     def close(self) -> None:
         """Close the connection. Calls under way in other threads end in ShuttingDown or SiloLost."""
         if self._thread.is_current:
@@ -256,10 +276,12 @@ class Cluster:
                 f"call(): expected an actor's method such as alice.deposit, got {method!r:.200}; nothing"
                 " was sent."
             )
-        owner = getattr(method, "__self__", None)
-        if isinstance(owner, Reference) and caller_of(owner) is not self._bridge:
+        self._check_own("call", getattr(method, "__self__", None))
+
+    def _check_own(self, what: str, ref: object) -> None:
+        if isinstance(ref, Reference) and caller_of(ref) is not self._bridge:
             raise errors.ArgumentError(
-                f"call(): {owner!r} belongs to another connection; nothing was sent. Take it from this"
+                f"{what}(): {ref!r} belongs to another connection; nothing was sent. Take it from this"
                 " one: cluster.actor(Kind, key)."
             )
 

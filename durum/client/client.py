@@ -17,7 +17,9 @@ from durum.clock import Clock, SystemClock
 from durum.config import Limits, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
 from durum.grains.filters import Filter, FilteredCaller
-from durum.grains.reference import References
+from durum.grains.publishing import E, Publishes
+from durum.grains.reference import Caller, Reference, References, caller_of
+from durum.grains.watching import Watch, watch
 from durum.ids import Address, Entropy, SystemEntropy, split_address
 from durum.store import urls
 from durum.tasks import TaskOwner
@@ -147,9 +149,8 @@ class Cluster:
             limits=limits,
             through=introduction.through,
         )
-        self._references = References(
-            FilteredCaller(self._router, filters) if filters else self._router
-        )
+        self._caller: Caller = FilteredCaller(self._router, filters) if filters else self._router
+        self._references = References(self._caller)
         self._failures: dict[str, str] = {}
         self._failed: dict[Address, float] = {}
         self._strangers: dict[Address, errors.IncompatibleSilo] = {}
@@ -171,6 +172,27 @@ class Cluster:
             ArgumentError: the key is empty, too long, or not text.
         """
         return self._references.get(kind, key)
+
+    def watch(self, ref: Publishes[E]) -> Watch[E]:
+        """Follow what an actor publishes, as durum.watch does.
+
+            async with cluster.watch(cluster.actor(Board, "main")) as events:
+                async for event in events:
+                    ...
+
+        Args:
+            ref: a reference of this connection to an actor whose class derives from Publishes.
+
+        Raises:
+            ArgumentError: ref is no such reference.
+        """
+        made = watch(ref)
+        if isinstance(ref, Reference) and caller_of(ref) is not self._caller:
+            raise errors.ArgumentError(
+                f"watch(): {ref!r} belongs to another connection; nothing was sent. Take it from this one:"
+                " cluster.actor(Kind, key)."
+            )
+        return made
 
     @property
     def silos(self) -> Sequence[Address]:

@@ -118,7 +118,12 @@ class Incoming:
             self._forget()
             await self._way.judge(delivery, exc)
             return
-        end.add_done_callback(lambda _: self._changed.set())
+        end.add_done_callback(self._on_end)
+
+    def _on_end(self, end: asyncio.Future[AnyMessage]) -> None:
+        if not end.cancelled():
+            end.exception()  # marked as seen: perhaps nobody asks for another item
+        self._changed.set()
 
     async def _wait(self) -> None:
         self._changed.clear()

@@ -59,3 +59,12 @@ class Host(Caller, Protocol):
     def set_timer(self, spec: TimerSpec) -> Timer:
         """Begin a timer. Where the activation is about to end, one that is over already."""
         ...
+
+    def publish(self, event: object) -> None:
+        """Tell watchers, once the running turn has committed; outside of turns at once.
+
+        Raises:
+            TypeError: the kind does not publish such a thing.
+            ValueError: it is too large.
+        """
+        ...

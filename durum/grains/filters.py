@@ -127,6 +127,15 @@ def around(kind: str, method: Method, filters: Sequence[Filter]) -> Method:
     return method.wrapped(invoke)
 
 
+async def admit(filters: Sequence[Filter], invocation: Invocation) -> None:
+    """Let filters look at what no code of the actor's runs for. What one raises is raised here."""
+
+    async def nothing() -> None:
+        """What `proceed` gives."""
+
+    await _chain(filters, invocation, nothing)
+
+
 class FilteredCaller:
     """A Caller with filters around each call, on the side of whoever makes it.
 

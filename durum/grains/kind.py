@@ -23,8 +23,10 @@ import msgspec
 from durum import errors
 from durum.grains.collection import EMPTY, Header, Spec, is_collection
 from durum.grains.entries import Entries, EntryStore
+from durum.grains.events import NOTHING, Events, published_by
 from durum.grains.method import Method as Method  # noqa: PLC0414 - callers find it beside its kind
 from durum.grains.placement import Placement
+from durum.grains.publishing import Publishes
 from durum.grains.state import Field, Fields, factory_of
 from durum.wire import opaque, values
 from durum.wire.shapes import Unsupported
@@ -33,6 +35,7 @@ KIND_ATTRIBUTE: Final = "_durum_kind"
 READ_ONLY_MARK: Final = "_durum_read_only"
 ONE_WAY_MARK: Final = "_durum_one_way"
 _STREAMS: Final = (AsyncIterator, AsyncGenerator, AsyncIterable)
+_NOT_OWN: Final = frozenset({"typing", "abc", Publishes.__module__})
 HOOKS: Final = frozenset({"on_activate", "on_deactivate", "on_reminder", "migrate_state"})
 """Public methods that Durum calls and nobody else can."""
 
@@ -95,6 +98,7 @@ class GrainKind:
         durable: whether there are any. Without, a turn needs no store.
         stateless: its activations may be on any silo, several of one key.
         placed: its silo is chosen when it is first called, and noted; the hash of its id does not tell.
+        events: what its grains publish, or None where they publish nothing.
         encode_state: writes an instance's fields; see Fields.encode.
         restore: gives an instance stored fields or, for None, the defaults; see Fields.restore.
         hooks: which of HOOKS the class defines; has_on_activate, has_on_deactivate: the two asked
@@ -134,6 +138,7 @@ class GrainKind:
                 f" ({', '.join(self.fields.names)}): each silo would have its own. Begin their names with"
                 " an underscore, or leave the placement out."
             )
+        self.events: Final = self._published()
         self.encode_state: Final[Callable[[Any], bytes]] = self.fields.encode
         self.restore: Final[Callable[[Any, bytes | None], None]] = self.fields.restore
         self._view_class = self._read_only_class()
@@ -194,6 +199,17 @@ class GrainKind:
                     continue
                 fields[name] = self._field(cls, name, default)
         return list(made.items()), list(fields.values())
+
+    def _published(self) -> Events | None:
+        published = published_by(self.cls, self._localns)
+        if published is NOTHING:
+            return None
+        if self.stateless:
+            raise errors.ConfigError(
+                f"{self._title} is a StatelessWorker and Publishes: a watch would see one silo's only. Leave"
+                " the placement out, or have an actor that is one in the cluster publish."
+            )
+        return Events(self._title, published)
 
     def _field(self, cls: type[Any], name: str, default: object) -> Field:
         title = self._title
@@ -324,7 +340,7 @@ def kind_of(cls: type[Any]) -> GrainKind:
 def classes_of(cls: type[Any], root: type[Any]) -> list[type[Any]]:
     """The author's own classes that make up cls, the most general first."""
     own = [each for each in cls.__mro__ if not issubclass(root, each)]
-    return [each for each in reversed(own) if each.__module__ not in ("typing", "abc")]
+    return [each for each in reversed(own) if each.__module__ not in _NOT_OWN]
 
 
 def _names_of(cls: type[Any], root: type[Any]) -> list[str]:

@@ -248,6 +248,11 @@ def target_of(ref: Reference) -> Target:
     return ref._durum_target  # noqa: SLF001 - ours
 
 
+def options_of(ref: Reference) -> CallOptions:
+    """How the calls of a reference are made."""
+    return ref._durum_options  # noqa: SLF001 - ours
+
+
 def options(
     ref: T, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None
 ) -> T:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -46,6 +46,18 @@ class Timer:
         return f"<Timer {self.name}{'' if self.active else ' ended'}>"
 
 
+class Feed(Protocol):
+    """Events, one after another."""
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        """From here on."""
+        ...
+
+    async def aclose(self) -> None:
+        """No more are wanted."""
+        ...
+
+
 class TimerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for.
 
@@ -57,6 +69,7 @@ class TimerSpec(msgspec.Struct, frozen=True, kw_only=True):
         due_s: until the first tick.
         every_s: from one tick to the next; None: there is only one.
         keep_alive: the activation is not collected while the timer is active.
+        feed: in the place of times: each of its events makes a tick, with it as the only argument.
     """
 
     name: str
@@ -66,6 +79,7 @@ class TimerSpec(msgspec.Struct, frozen=True, kw_only=True):
     due_s: float
     every_s: float | None
     keep_alive: bool
+    feed: Feed | None = None
 
 
 def specify(
@@ -83,10 +97,8 @@ def specify(
     Raises:
         ArgumentError: the callback is no `async def` method of this actor, or a time is out of range.
     """
-    function: Any = getattr(callback, "__func__", None)
-    owner = getattr(callback, "__self__", None)
-    same = owner is not None and vars(owner) is vars(actor)  # its read-only view shares the dict
-    if not (same and inspect.iscoroutinefunction(function)):
+    function = method_of(actor, callback)
+    if function is None:
         raise errors.ArgumentError(
             f"set_timer({callback!r}): it takes an `async def` method of this actor, such as"
             " self._flush; nothing was set."
@@ -103,6 +115,14 @@ def specify(
         every_s=every_s,
         keep_alive=keep_alive,
     )
+
+
+def method_of(actor: object, callback: Callable[..., object]) -> Any:
+    """The function of an `async def` method of this very actor; None where the callback is none."""
+    function: Any = getattr(callback, "__func__", None)
+    owner = getattr(callback, "__self__", None)
+    same = owner is not None and vars(owner) is vars(actor)  # its read-only view shares the dict
+    return function if same and inspect.iscoroutinefunction(function) else None
 
 
 def _seconds(what: str, given: float | timedelta, *, least: float) -> float:

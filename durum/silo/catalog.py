@@ -185,11 +185,13 @@ class Catalog:
                         self._retire(activation, self._reason, within_s),
                         name=f"drain {activation.grain}",
                     )
+        self._services.observers.end(partition)
 
     def drop(self, partition: int) -> None:
         """Forget a partition at once: it is not ours any more."""
         for activation in list(self._by_partition.get(partition, {}).values()):
             activation.drop()
+        self._services.observers.end(partition)
         # Whatever was on its way is fenced by the next holding's token.
         if partition in self._doubtful.values():
             self._doubtful = {g: p for g, p in self._doubtful.items() if p != partition}
@@ -198,6 +200,7 @@ class Catalog:
         """Forget everything at once."""
         for activation in list(self.activations.values()):
             activation.drop()
+        self._services.observers.end_all()
         self._doubtful.clear()
         self.workers.drop_all()
 

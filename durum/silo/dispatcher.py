@@ -26,7 +26,7 @@ from durum.silo.services import Services
 from durum.silo.streams import Outgoings
 from durum.silo.turn import Sink, Turn, refuse
 from durum.silo.unanswered import Unanswered
-from durum.wire.administration import ANYWHERE, PREFIX
+from durum.wire.administration import ANYWHERE, PREFIX, WATCH
 from durum.wire.messages import Call, Cancel, Credit, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
@@ -238,6 +238,8 @@ class Dispatcher:
     def _serve(self, sink: Sink, call: Call, holding: Holding) -> None:
         """Bring a call to a grain that is not alive and is this silo's."""
         kind = self._catalog.kind_of(call.grain)
+        if call.method == WATCH:
+            return self._watch(sink, call, kind, holding)
         if kind is None or call.method.startswith(PREFIX):
             return self._administration.take(sink, call, holding)
         now = self._services.clock.boottime()
@@ -248,6 +250,12 @@ class Dispatcher:
             return self._refuse(sink, call, quarantined)
         activation = self._catalog.create(kind, call.grain, holding.partition, holding.token)
         return activation.offer(call, sink, now)
+
+    def _watch(self, sink: Sink, call: Call, kind: GrainKind | None, holding: Holding) -> None:
+        """Bring a watch to a grain that is this silo's, be it alive or not."""
+        if kind is None:
+            return self._refuse(sink, call, refusals.no_such_kind(call.grain, self._silo))
+        return self._services.observers.take(sink, call, kind, holding.partition)
 
     def _work(self, sink: Sink, call: Call, kind: GrainKind) -> None:
         """Bring a call to a worker; every silo has its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from durum import errors
-from durum.client.delivery import Origin
+from durum.client.delivery import NO_TURN, Origin
 from durum.errors import DidRun
 from durum.grains.carried import trace_of
 from durum.grains.context import TurnContext
@@ -21,6 +21,7 @@ from durum.silo.performer import Performer
 from durum.silo.services import Services
 from durum.silo.staging import staging
 from durum.silo.turn import CURRENT, HOOK, HOOK_TURN, Turn
+from durum.wire.administration import WATCH
 from durum.wire.messages import Hop
 
 
@@ -116,7 +117,10 @@ class ActivationHost:
         """As stream, within all filters."""
         turn = CURRENT.get()
         origin: Origin | None = None
-        if turn is not None and not turn.over:
+        if method.name == WATCH:
+            # It runs no code at the other grain, and may outlast the turn.
+            origin = Origin((Hop(self._grain, NO_TURN),))
+        elif turn is not None and not turn.over:
             turn.call.request = turn.call.request or _request_of(turn)
             origin = Origin(turn.hops(), turn.call.request, turn.deadline)
         elif _in_hook():
@@ -164,6 +168,25 @@ class ActivationHost:
         else:
             left_s = min(left_s, turn.deadline - self._services.clock.boottime())
         await self._performer.commit_now(left_s, turn, HOOK.get() if turn is None else None)
+
+    def publish(self, event: object) -> None:
+        """Tell watchers, once the running turn has committed; outside of turns at once.
+
+        Raises:
+            TypeError: the kind does not publish such a thing.
+            ValueError: it is too large.
+        """
+        events = self._performer.events
+        if events is None:
+            raise errors.DurumBug(f"{self._grain} publishes, and its kind does not")
+        written = events.encode(event)
+        turn = CURRENT.get()
+        if turn is None or turn.over:
+            self._services.observers.publish(self._grain, (written,))
+        elif turn.published is None:
+            turn.published = [written]
+        else:
+            turn.published.append(written)
 
     def deactivate(self) -> None:
         """Go as soon as the present turn has ended."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from itertools import count
 from typing import Final
@@ -193,7 +193,7 @@ class Life:
             services=self.services,
             store=self._store,
             catalog=self.catalog,
-            members=self._members,
+            members=lambda: (self.view, Counter(self._assigned(self.view).owners)),
             look=self._look,
         )
         relay = Relay(self.id, self._router, self._tasks, config.limits)
@@ -246,9 +246,6 @@ class Life:
         """The newest view it has seen."""
         return self._table.view
 
-    def _members(self) -> tuple[View, Mapping[SiloId | None, int]]:
-        return self._table.view, Counter(self._assigned(self._table.view).owners)
-
     def _version(self) -> int:
         return self._table.view.version
 
@@ -285,6 +282,7 @@ class Life:
             loop_blocked=loop_blocked,
             methods=meters.methods(),
             kinds=meters.kinds(),
+            observers=services.observers.statistics(),
             store=StoreStatistics(
                 url=self._store.url,
                 durability=durability,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from durum import errors
 from durum.errors import DidRun
 from durum.grains.carried import CARRIED
+from durum.grains.events import Events
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId
 from durum.silo import refusals, replies
@@ -53,6 +54,7 @@ class Performer:
     """
 
     __slots__ = (
+        "_committing",
         "_context",
         "_durable",
         "_grain",
@@ -90,6 +92,7 @@ class Performer:
         self._lost = lost
         self._keys: dict[str, tuple[Turn, asyncio.Event]] = {}  # that run, of a reentrant kind
         self._pumping = False
+        self._committing = kind.durable or kind.events is not None
         self._strict = kind.options.strict_reads
         self._steps = services.steps
         self._context = services.fork
@@ -105,6 +108,11 @@ class Performer:
         )
         self.quiet: asyncio.Event | None = None
         """Set when nothing runs any more, for whoever put it here."""
+
+    @property
+    def events(self) -> Events | None:
+        """What the kind publishes."""
+        return self._kind.events
 
     @property
     def reentrant(self) -> bool:
@@ -218,7 +226,7 @@ class Performer:
             result = self._settlement.encoded(turn, value)
         except Exception as exc:
             return self._settlement.undo(turn, exc)
-        if (turn.read_only or not self._kind.durable) and turn.staged is None:
+        if (turn.read_only or not self._committing) and turn.staged is None:
             turn.ended = True
             turn.sink.send(Reply(call.id, result))
             return turn.meter.at_once(now)

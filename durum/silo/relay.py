@@ -12,7 +12,7 @@ from durum import errors
 from durum.client.router import Router
 from durum.config import Limits
 from durum.ids import SiloId
-from durum.silo.streams import WINDOW_LIMIT
+from durum.silo.observers import WINDOW_LIMIT
 from durum.silo.turn import Sink, refuse
 from durum.tasks import TaskOwner
 from durum.wire.messages import Call, Credit, Item, Open

@@ -17,6 +17,7 @@ from durum.ids import Token
 from durum.silo.effects import Office
 from durum.silo.lease import Lease
 from durum.silo.meters import Meter, Meters
+from durum.silo.observers import Observers
 from durum.silo.steps import Steps
 from durum.store.protocol import TurnStore
 from durum.tasks import TaskOwner
@@ -80,6 +81,7 @@ class Services:
         fork: a copy of base.
         held: the lease's.
         next_turn: the next of turns.
+        observers: who watches grains of this silo.
     """
 
     config: SiloConfig
@@ -103,6 +105,7 @@ class Services:
     fork: Callable[[], Context] = field(init=False)
     held: Callable[[float], bool] = field(init=False)
     next_turn: Callable[[], int] = field(init=False)
+    observers: Observers = field(init=False)
 
     def __post_init__(self) -> None:
         """Look up once what every activation calls for every turn: each look-up would be an object."""
@@ -113,6 +116,15 @@ class Services:
             ("next_turn", self.turns.__next__),
         ):
             object.__setattr__(self, name, function)
+        observers = Observers(
+            self.config.limits,
+            self.clock,
+            self.lease,
+            self.tasks,
+            self.base,
+            self.filters.incoming,
+        )
+        object.__setattr__(self, "observers", observers)
 
     def methods(self, kind: GrainKind) -> Mapping[str, tuple[Method, Meter]]:
         """A kind's public methods by name, as they run here, each with its meter."""

@@ -49,6 +49,7 @@ class Settlement:
 
     __slots__ = (
         "_check_read_only",
+        "_committing",
         "_deferred",
         "_durable",
         "_end",
@@ -79,6 +80,7 @@ class Settlement:
         self._lost = lost
         self._end = end
         self._deferred: dict[int, Callable[[], None]] = {}  # ended, but calls inside them go on
+        self._committing = kind.durable or kind.events is not None
         self._check_read_only = services.config.check_read_only
         self._result_limit = services.config.limits.frame_bytes - _FRAME_ROOM
 
@@ -94,7 +96,7 @@ class Settlement:
         except Exception as exc:  # noqa: BLE001 - the author's value
             self.raised(turn, exc)
             return
-        if turn.read_only or not (self._kind.durable or turn.key or turn.staged):
+        if turn.read_only or not (self._committing or turn.key or turn.staged):
             if turn.task is not None and not self._may_answer():
                 self.refuse(turn, refusals.lapsed_meanwhile(self._grain))
                 return
@@ -196,7 +198,11 @@ class Settlement:
     ) -> None:
         if error is None:
             turn.answer(outcome)
+            if turn.published is not None and type(outcome) is Reply:
+                self._services.observers.publish(self._grain, turn.published)
         else:
+            if turn.published is not None and error.did_run is DidRun.MAYBE:
+                self._services.observers.doubt(self._grain)
             if error.did_run is DidRun.ROLLED_BACK and turn.kept is not DidRun.ROLLED_BACK:
                 text = f"{error} Of what it saved before: {_KEPT[turn.kept]}."
                 error = errors.CommitFailed(text, turn.kept)
@@ -298,15 +304,17 @@ class Settlement:
             staged, holder.staged = holder.staged, None
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = self._change(turn, None) if turn is not None and turn.key else None
+        published: list[bytes] | None = None
         if turn is not None:
             turn.saving += 1
+            published, turn.published = turn.published, None
         try:
             self._durable.commit(
                 change=change,
                 with_state=True,
                 deadline=self._services.clock.boottime() + within_s,
-                then=partial(self._saved, turn, done),
                 staged=staged,
+                then=partial(self._saved, turn, published, done),
             )
         except Unstorable as exc:
             if turn is not None:
@@ -316,17 +324,25 @@ class Settlement:
         await asyncio.shield(done)  # once sent, a commit's fate is the store's
 
     def _saved(
-        self, turn: Turn | None, done: asyncio.Future[None], error: errors.CallError | None
+        self,
+        turn: Turn | None,
+        published: list[bytes] | None,
+        done: asyncio.Future[None],
+        error: errors.CallError | None,
     ) -> None:
         if turn is not None:
             turn.saving -= 1
         if error is None:
+            if published is not None:
+                self._services.observers.publish(self._grain, published)
             if turn is not None and turn.kept is DidRun.ROLLED_BACK:
                 turn.kept = DidRun.YES
             done.set_result(None)
             return
         if turn is not None and error.did_run is DidRun.MAYBE:
             turn.kept = DidRun.MAYBE
+            if published is not None:
+                self._services.observers.doubt(self._grain)
         done.set_exception(error)
         done.exception()  # marked as seen: who waited may have been cancelled
         if self._durable.lost:

@@ -58,6 +58,23 @@ class KindStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObserverStatistics:
+    """Watches of one silo's actors.
+
+    Args:
+        watchers: now.
+        grains: that are watched now.
+        published: events since the start, of grains that were watched.
+        missed: of what watchers should have seen, how many were left out because they read too slowly.
+    """
+
+    watchers: int
+    grains: int
+    published: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatistics:
     """The way to the store.
 
@@ -106,6 +123,7 @@ class SiloStatistics:
         loop_blocked: how often the loop was held for too long.
         methods: see MethodStatistics.
         kinds: see KindStatistics.
+        observers: see ObserverStatistics.
         store: see StoreStatistics.
     """
 
@@ -132,6 +150,7 @@ class SiloStatistics:
     loop_blocked: int
     methods: tuple[MethodStatistics, ...]
     kinds: tuple[KindStatistics, ...]
+    observers: ObserverStatistics
     store: StoreStatistics
 
     @property

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from durum import errors
 from durum.errors import DidRun
 from durum.grains.kind import Method
 from durum.silo.meters import Meter
+from durum.silo.observers import WINDOW_LIMIT, Watcher
 from durum.silo.services import Services
 from durum.silo.turn import Grain, Sink, Turn, failed
 from durum.telemetry import Log
+from durum.wire.administration import WATCH
 from durum.wire.messages import AnyMessage, Call, Credit, Failure, Item, Moved, Open, Reply
 
 _log: Final = Log("durum.streams")
 _END: Final = object()
-WINDOW_LIMIT: Final = 1024
 
 
 class Lane(Protocol):
@@ -310,14 +312,17 @@ class Outgoings:
     def __init__(self, services: Services, place: Callable[[Sink, Call], None]) -> None:
         self._services = services
         self._place = place
-        self._open: dict[int, dict[int, Outgoing]] = {}  # by the sink's identity, and the id there
+        self._open: dict[
+            int, dict[int, Outgoing | Watcher]
+        ] = {}  # by the sink's identity, and the id there
         self._count = 0
 
     def open(self, sink: Sink, message: Open) -> None:
         """Take in a request for a stream."""
         limit = self._services.config.limits.streams
         error: errors.CallError | None = None
-        if self._count >= limit:
+        watches = message.method == WATCH
+        if self._count >= limit and not watches:
             error = errors.Overloaded(
                 f"{message.grain}: its silo has {self._count} streams open (limit {limit}); this one did not"
                 " begin. Close what is not read, or raise streams."
@@ -327,12 +332,17 @@ class Outgoings:
         if error is not None:
             sink.send(failed(message.id, error))
             return
-        stream = Outgoing(message, sink, self._services, self._ended)
+        stream: Outgoing | Watcher
+        if watches:  # bounded where they are, as they are no streams of results
+            stream = Watcher(message, sink, self._services.config.limits, self._ended)
+            stream.place = partial(self._place, stream, stream.call)
+        else:
+            stream = Outgoing(message, sink, self._services, self._ended)
+            self._count += 1
         self._open.setdefault(id(sink), {})[message.id] = stream
-        self._count += 1
         self._place(stream, stream.call)
 
-    def find(self, sink: Sink, number: int) -> Outgoing | None:
+    def find(self, sink: Sink, number: int) -> Outgoing | Watcher | None:
         """A stream that is open."""
         return self._open.get(id(sink), {}).get(number)
 
@@ -342,16 +352,16 @@ class Outgoings:
         if stream is not None:
             stream.grant(message.items)
 
-    def lost(self, sink: Sink) -> list[Outgoing]:
+    def lost(self, sink: Sink) -> list[Outgoing | Watcher]:
         """A caller is gone. Returns the streams that ended with it."""
         streams = list(self._open.get(id(sink), {}).values())
         for stream in streams:
             stream.cancel()
         return streams
 
-    def _ended(self, stream: Outgoing) -> None:
+    def _ended(self, stream: Outgoing | Watcher) -> None:
         streams = self._open.get(id(stream.sink), {})
-        if streams.pop(stream.call.id, None) is not None:
+        if streams.pop(stream.call.id, None) is not None and isinstance(stream, Outgoing):
             self._count -= 1
         if not streams:
             self._open.pop(id(stream.sink), None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
+from contextlib import aclosing
 from typing import Any, Final, Protocol
 
+from durum import errors
 from durum.grains.actor import Actor
 from durum.grains.kind import READ_ONLY_MARK, GrainKind
 from durum.grains.method import waits
-from durum.grains.timers import Timer, TimerSpec
+from durum.grains.timers import Feed, Timer, TimerSpec
 from durum.ids import GrainId
 from durum.silo.services import Services
 from durum.silo.turn import Grain, Turn
@@ -34,13 +36,14 @@ class Tick:
         self.name = spec.function.__name__
         self.waits = waits(spec.function)
         self.read_only = bool(getattr(spec.function, READ_ONLY_MARK, False))
+        self.args = spec.args
         self._spec = spec
         self._kind = kind
 
     def invoke(self, instance: Actor, _args: bytes, /) -> Coroutine[Any, Any, object]:
         """Begin the callback."""
         seen = self._kind.view(instance) if self.read_only else instance
-        return self._spec.function(seen, *self._spec.args)
+        return self._spec.function(seen, *self.args)
 
     def encode_result(self, _value: object, /) -> bytes:
         """Nobody waits for one."""
@@ -143,6 +146,23 @@ class Timers:
             ticking.task.cancel()
 
     async def _run(self, ticking: _Ticking) -> None:
+        if ticking.spec.feed is None:
+            await self._run_by_time(ticking)
+        else:
+            await self._run_by_events(ticking, ticking.spec.feed)
+        self._ticking.pop(ticking, None)
+        ticking.timer.ended()
+
+    async def _run_by_events(self, ticking: _Ticking, feed: Feed) -> None:
+        try:
+            async with aclosing(feed):
+                async for event in feed:
+                    ticking.tick.args = (event,)
+                    await self._tick(ticking)
+        except errors.CallError as exc:
+            _log.error("cannot follow any longer", exc, grain=self._grain, timer=ticking.spec.name)
+
+    async def _run_by_time(self, ticking: _Ticking) -> None:
         clock, every_s = self._services.clock, ticking.spec.every_s
         due = clock.boottime() + ticking.spec.due_s
         while True:
@@ -153,8 +173,6 @@ class Timers:
                 break
             # In step with the first one, however long a tick took; those missed are left out.
             due += every_s * max(1, math.ceil((clock.boottime() - due) / every_s))
-        self._ticking.pop(ticking, None)
-        ticking.timer.ended()
 
     async def _tick(self, ticking: _Ticking) -> None:
         services, tick = self._services, ticking.tick

@@ -81,6 +81,7 @@ class Turn(msgspec.Struct, eq=False):
         ended: it has been answered.
         tracked: it can be cancelled.
         staged: what its next commit has to have besides fields.
+        published: events that watchers see once it has committed.
     """
 
     number: int
@@ -103,6 +104,7 @@ class Turn(msgspec.Struct, eq=False):
     ended: bool = False
     tracked: bool = False
     staged: Staged | None = None
+    published: list[bytes] | None = None
 
     def uncommitted(self) -> bool:
         """Whether it has changed durable fields since its last commit."""

@@ -29,8 +29,9 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
         assert account.balance == 15
 
     Nothing commits or rolls back, no hook runs, and one turn does not wait for another. `save()` and
-    `deactivate()` do nothing, and timers never tick: call their method yourself. Calls to other actors
-    are refused; give the instance a stand-in: `account.actor = lambda cls, key: fake`.
+    `deactivate()` do nothing, nobody sees what it publishes, and timers never tick: call their method
+    yourself. Calls to other actors are refused; give the instance a stand-in:
+    `account.actor = lambda cls, key: fake`.
 
     Args:
         cls: the actor's class.
@@ -117,3 +118,6 @@ class _Nowhere:
     def set_timer(self, spec: TimerSpec) -> Timer:
         """A timer that waits for ever."""
         return Timer(spec.name, lambda: None)
+
+    def publish(self, event: object) -> None:
+        """Nobody watches."""

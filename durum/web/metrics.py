@@ -138,6 +138,12 @@ def _turns(found: SiloStatistics) -> Iterator[Metric]:
         begun.add_metric((kind.kind,), kind.begun)
     yield active
     yield begun
+    watched = found.observers
+    yield _gauge("durum_watches", "Watches of this silo's actors.", watched.watchers)
+    yield _counter("durum_events", "Events that watched actors have published.", watched.published)
+    yield _counter(
+        "durum_events_missed", "Events that a watch lacks: it read too slowly.", watched.missed
+    )
     yield _counter(
         "durum_loop_blocked",
         "Times that code held the event loop beyond loop_blocked_s.",

@@ -22,6 +22,8 @@ SCAN: Final = "durum.scan"
 COUNT: Final = "durum.count"
 SILOS: Final = "durum.silos"
 NOW: Final = "durum.now"
+WATCH: Final = "durum.watch"
+"""Asks for a stream of what a grain publishes; no operator's request, but it goes the same way."""
 
 ANYWHERE: Final = frozenset({SCAN, COUNT, SILOS, NOW})
 """Those that any silo answers, whatever it owns."""

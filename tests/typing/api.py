@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, assert_type, reveal_type
 
 import durum
-from durum import Actor, Cluster, Opaque, Timer, field, options, read_only
+from durum import Actor, Cluster, Opaque, Publishes, Timer, field, options, read_only
 
 
 class Shelf(Actor, pickle=True):
@@ -148,6 +148,34 @@ async def read(journal: Journal) -> None:
     async for _ in journal.read("1"):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         pass
     await journal.read(1)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+class Board(Actor, Publishes[Decimal | str]):
+    async def move(self) -> None:
+        self.publish(Decimal(1))
+        self.publish("a")
+        self.publish(1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Score(Actor):
+    async def begin(self) -> None:
+        assert_type(durum.follow(self.actor(Board, "a"), self._on_event, keep_alive=True), Timer)
+        durum.follow(self.actor(Board, "a"), self._on_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        async with durum.watch(self.actor(Board, "a")) as events:
+            assert_type(events, durum.Watch[Decimal | str])
+
+    async def _on_event(self, event: Decimal | str | durum.Gap) -> None: ...
+
+    async def _on_text(self, event: str) -> None: ...
+
+
+async def watch(cluster: Cluster, account: Account) -> None:
+    async with cluster.watch(cluster.actor(Board, "a")) as events:
+        async for event in events:
+            assert_type(event, Decimal | str | durum.Gap)
+            if isinstance(event, durum.Gap):
+                assert_type(event.missed, int | None)
+    cluster.watch(account)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class Resize(Actor, placement=durum.StatelessWorker(max_local=2)):

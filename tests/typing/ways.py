@@ -11,7 +11,7 @@ from typing import assert_type
 
 import durum
 import durum.sync
-from durum import Actor, read_only
+from durum import Actor, Publishes, read_only
 from durum.testing import CALM, CrashPoint, TestCluster, simulate
 from durum.web.fastapi import Cluster, Durum, IdempotencyKey
 
@@ -28,6 +28,17 @@ class Account(Actor):
     @read_only
     async def get_balance(self) -> Decimal:
         return self.balance
+
+
+class Board(Actor, Publishes[int | str]):
+    pass
+
+
+def follow(cluster: durum.sync.Cluster) -> None:
+    with cluster.watch(cluster.actor(Board, "a")) as events:
+        assert_type(events.get(timeout=1), int | str | durum.Gap)
+        for event in events:
+            assert_type(event, int | str | durum.Gap)
 
 
 def script() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 import durum
 import durum.sync
-from durum import Actor, errors, read_only
+from durum import Actor, Gap, Publishes, errors, read_only
 from durum.silo.silo import Silo
 from tests.support import quarters
 
@@ -54,9 +54,14 @@ class Account(Actor):
             Path(f"{mark}-ended").touch()
 
 
+class Board(Actor, Publishes[int | str]):
+    async def say(self, what: int | str) -> None:
+        self.publish(what)
+
+
 @pytest.fixture(scope="module")
 def silo() -> Iterator[Silo]:
-    with quarters.serving([Account]) as running:
+    with quarters.serving([Account, Board]) as running:
         yield running
 
 
@@ -361,3 +366,24 @@ def test_connecting_to_nobody_ends_in_its_error() -> None:
     with pytest.raises(errors.ConfigError):
         durum.sync.connect("nonsense")
     assert len(threads()) == before
+
+
+def test_events_come_in_a_loop_without_async(cluster: durum.sync.Cluster) -> None:
+    """A script that follows an actor needs no loop of its own."""
+    board = cluster.actor(Board, "a")
+    with cluster.watch(board) as events:
+        for what in (1, "two", 3):
+            cluster.call(board.say, what)
+        assert [next(events), events.get(), events.get(timeout=5)] == [1, "two", 3]
+        with pytest.raises(TimeoutError):
+            events.get(timeout=0.01)
+        cluster.call(board.say, 4)
+        for event in events:
+            assert not isinstance(event, Gap)
+            assert event == 4
+            break
+    with pytest.raises(StopIteration):
+        next(events)
+    assert list(events) == []
+    with pytest.raises(errors.ArgumentError, match="publishes nothing"):
+        cluster.watch(cluster.actor(Account, "a"))  # type: ignore[arg-type]
