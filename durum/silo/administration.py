@@ -22,6 +22,7 @@ from durum.silo.meters import OK
 from durum.silo.services import Services
 from durum.silo.statistics import SiloStatistics
 from durum.silo.turn import Sink, refuse
+from durum.store.damage import Damaged
 from durum.store.protocol import Store
 from durum.telemetry import Log
 from durum.views import View
@@ -115,6 +116,9 @@ class Administration:
         except TimeoutError:
             text = f"{call.method} of {call.grain}: not done in time. Look before you repeat it."
             refuse(sink, call.id, errors.CallTimeout(text, DidRun.MAYBE))
+        except Damaged as exc:
+            text = f"{call.grain}: {exc} The request did not run."
+            refuse(sink, call.id, errors.Quarantined(text))
         except (
             errors.DurumError
         ) as exc:  # the store, or a holding that is gone: asked again, it may do

@@ -14,7 +14,7 @@ from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
 from durum.silo.activation import Activation
 from durum.silo.placing import Placing
-from durum.silo.quarantine import Quarantine
+from durum.silo.quarantine import Quarantine, narrowed
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
@@ -72,7 +72,7 @@ class Catalog:
         activation = self._put(kind, grain, partition, token)
         if grain in self._doubtful or not activation.activate_at_once():
             self._services.tasks.start(
-                self._activate(activation), f"activate {grain}", self._services.base.copy()
+                self._activate(activation, token), f"activate {grain}", self._services.base.copy()
             )
         return activation
 
@@ -94,10 +94,11 @@ class Catalog:
         self._services.meters.appeared(kind.name)
         return activation
 
-    async def _activate(self, activation: Activation) -> None:
+    async def _activate(self, activation: Activation, token: Token) -> None:
         grain = activation.grain
         try:
-            await activation.activate(raise_version=grain in self._doubtful)
+            async with narrowed(self._services, activation.partition, token):
+                await activation.activate(raise_version=grain in self._doubtful)
         except errors.StoreUnavailable as exc:
             activation.fail(refusals.not_serving(grain, exc))
         except errors.Superseded as exc:
@@ -108,7 +109,7 @@ class Catalog:
             activation.fail(refusals.not_serving(grain, exc))
         except errors.CommitFailed as exc:  # what on_activate has changed; the calls did not run
             activation.fail(refusals.not_serving(grain, exc))
-        except errors.StoreError as exc:  # its class cannot read what is stored
+        except errors.StoreError as exc:  # its class cannot read what is stored, or nobody can
             _log.error("quarantined, its state cannot be read", exc, grain=grain)
             activation.fail(self.quarantine.take(grain, exc, self._services.clock.boottime()))
         except asyncio.CancelledError:

@@ -23,6 +23,7 @@ from durum.silo.effects import Staged
 from durum.silo.replies import Change, RememberedReplies, limits_of
 from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S, REFUSALS_S, Sending, Then, Unstorable
 from durum.silo.services import Services
+from durum.store.damage import Damaged
 from durum.store.parts import Part
 from durum.store.protocol import Commit, Committed, Record
 
@@ -350,8 +351,8 @@ class Durable:
     def _refused(self, sending: Sending, error: BaseException) -> None:
         self.lost = True
         self._services.load.fenced += 1
-        if isinstance(error, errors.DataLoss):
-            self._services.halt(error)
+        if isinstance(error, errors.DataLoss) and not isinstance(error, Damaged):
+            self._services.halt(error)  # which a single record is no reason for
         # An earlier attempt may have been applied before another owner came: only then is it unknown.
         ran = DidRun.MAYBE if sending.unknown else DidRun.ROLLED_BACK
         if sending.unknown:

@@ -25,6 +25,7 @@ from durum.silo.services import Services
 from durum.silo.settlement import Settlement
 from durum.silo.stored import StoredEntries
 from durum.silo.turn import CURRENT, Hook, Turn
+from durum.store.damage import Damaged
 from durum.wire.messages import Failure, Reply
 
 
@@ -305,6 +306,8 @@ class Performer:
         except errors.CallError as exc:
             return self._settlement.refuse(turn, exc)
         except (errors.StoreError, errors.Superseded) as exc:
+            if turn.key and isinstance(exc, Damaged):  # calls without a key need no replies
+                return self._settlement.refuse(turn, refusals.replies_damaged(self._grain, exc))
             if not isinstance(exc, errors.StoreUnavailable):
                 self._durable.lost = True
                 self._lost()  # first, so that what waits here runs elsewhere

@@ -4,14 +4,34 @@ as they are in the store, for a person or a newer class to read.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 from durum import errors
-from durum.ids import GrainId
+from durum.ids import GrainId, Token
+from durum.silo.services import Services
+from durum.store.damage import Damaged
 
 AGAIN_S: Final = 10.0
 """So long a grain's calls are refused before the store is asked again: meanwhile it may have been mended."""
 _LIMIT: Final = 10_000
+
+
+@contextlib.asynccontextmanager
+async def narrowed(services: Services, partition: int, token: Token) -> AsyncIterator[None]:
+    """Tell a grain's damaged record from its partition's, while one of its operations runs.
+
+    Raises:
+        StoreError: the grain's is, and the partition's is as it was.
+        Superseded: the holding is not ours any more.
+        DataLoss: the partition's is.
+    """
+    try:
+        yield
+    except Damaged as exc:
+        await services.store.verify(partition, token)
+        raise errors.StoreError(str(exc)) from exc
 
 
 class Quarantine:

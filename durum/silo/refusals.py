@@ -80,6 +80,14 @@ def no_such_kind(grain: GrainId, silo: SiloId) -> errors.NoSuchKind:
     )
 
 
+def replies_damaged(grain: GrainId, why: object) -> errors.Quarantined:
+    """The end of a keyed call where nobody can tell whether it ran before."""
+    return errors.Quarantined(
+        f"{grain}: what it remembers of calls with idempotency keys cannot be read: {why} The call did not"
+        " run; calls without a key do."
+    )
+
+
 def gone_meanwhile(grain: GrainId) -> errors.CommitFailed:
     """The end of a turn whose grain the silo had lost before it could commit."""
     return errors.CommitFailed(

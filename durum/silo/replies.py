@@ -16,6 +16,7 @@ from durum import errors
 from durum.config import Limits
 from durum.grains.kind import KindOptions
 from durum.ids import GrainId
+from durum.store.damage import Damaged
 from durum.wire.messages import Failure, Reply
 
 _EXPIRED_PER_COMMIT = (
@@ -74,6 +75,9 @@ class RememberedReplies:
         grain: whose they are, for messages.
         stored: as loaded, by key.
         limits: how many, how long, how many bodies.
+
+    Raises:
+        Damaged: one of them is nothing that was ever stored.
     """
 
     __slots__ = ("_bodies", "_entries", "_grain", "_limits")
@@ -81,7 +85,10 @@ class RememberedReplies:
     def __init__(self, grain: GrainId, stored: Mapping[bytes, bytes], limits: Limits) -> None:
         self._grain = grain
         self._limits = limits
-        entries = [(key, _decode_entry(value)) for key, value in stored.items()]
+        try:
+            entries = [(key, _decode_entry(value)) for key, value in stored.items()]
+        except (msgspec.MsgspecError, TypeError) as exc:
+            raise Damaged(f"an entry of {len(stored)} is damaged ({exc}).") from exc
         entries.sort(key=lambda item: (item[1].at, item[0]))
         self._entries: dict[bytes, _Entry] = dict(entries)  # oldest first
         self._bodies: dict[bytes, None] = {k: None for k, entry in entries if entry.outcome}

@@ -11,6 +11,7 @@ from durum.silo.durable import Durable
 from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S
 from durum.silo.services import Services
 from durum.silo.turn import CURRENT
+from durum.store.damage import Damaged
 from durum.store.parts import Part
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class StoredEntries:
             except (errors.Superseded, errors.DataLoss) as exc:
                 self._durable.lost = True
                 self._lost()  # first, so that what waits here runs elsewhere
-                if isinstance(exc, errors.DataLoss):
+                if isinstance(exc, errors.DataLoss) and not isinstance(exc, Damaged):
                     self._services.halt(exc)
                 raise self._failed(f"the store refused: {exc}") from exc
             else:

@@ -15,6 +15,7 @@ from durum.silo.patience import answered
 from durum.silo.ports import Ports
 from durum.silo.regression import lost
 from durum.silo.sightings import Sightings
+from durum.silo.store_clock import StoreClock
 from durum.store.protocol import TableRead
 from durum.telemetry import Log
 from durum.views import SiloRow, View
@@ -48,7 +49,7 @@ class Table:
         self._last: TableRead | None = None
         self._view = View(version=-1)
         self._reading = asyncio.Lock()
-        self._read_at = 0.0
+        self._time = StoreClock()
         self._listeners: list[Callable[[View], None]] = []
 
     @property
@@ -71,9 +72,9 @@ class Table:
 
     def store_time(self) -> float:
         """The store's clock as of now, seconds since 1970, reckoned from the last reading."""
-        if self._last is None:
+        if not self._time.known:
             return self._clock.wall()
-        return self._last.time + self._clock.boottime() - self._read_at
+        return self._time.at(self._clock.boottime())
 
     async def read(self) -> View:
         """Read the table anew.
@@ -83,12 +84,13 @@ class Table:
             DataLoss: it is missing, another service's, or older than what was read before.
         """
         async with self._reading:  # one at a time, so that each is later than the one before
+            asked_at = self._clock.boottime()
             read = await answered(
                 self._store.read_table(self._mark),
                 self._limits.store_timeout_s,
                 "read the membership table",
             )
-            self._take_in(read)
+            self._take_in(read, asked_at)
         return self._view
 
     async def change(self, decide: Change) -> bool:
@@ -125,7 +127,7 @@ class Table:
             applied=False,
         )
 
-    def _take_in(self, read: TableRead) -> None:
+    def _take_in(self, read: TableRead, asked_at: float) -> None:
         now = self._clock.boottime()
         if self._last is not None:
             loss = lost(self._last, read)
@@ -140,7 +142,10 @@ class Table:
             read.heartbeats, now, healthy_gap_s=self._healthy_gap_s if ours_works else 0.0
         )
         self._last = read
-        self._read_at = now
+        jump_s = self._time.read(read.time, asked_at, now)
+        if jump_s:
+            # No lease and no hold-off is kept by it; what is stored until some time of day is.
+            _log.error("the store's clock was set", silo=self.me, by_s=round(jump_s, 1))
         if read.view.version != self._view.version:
             self._view = read.view
             _log.debug("view changed", version=read.view.version, live=len(read.view.live))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from durum import errors
 from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token, hosted_token
-from durum.store import rows
+from durum.store import damage, rows
 from durum.store.host_table import Host, Hosted
 from durum.store.protocol import Beat, Committed, Owner, Record, TableRead
 from durum.views import View
@@ -35,7 +35,8 @@ def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None
 def finish_load(grain: GrainId, future: asyncio.Future[Any], reply: Any) -> None:
     """Settle a load."""
     if type(reply) is list:
-        future.set_result(Record(version=int(reply[0] or 0), state=reply[1]))
+        version, state = reply
+        future.set_result(Record(version=damage.version_of(version, state), state=state))
     elif type(reply) is bytes:
         future.set_exception(Hosted(grain, _host(grain, reply)))
     else:

@@ -7,6 +7,7 @@ import re
 from typing import Any, Final, Literal
 
 from durum import errors
+from durum.store.damage import Damaged
 
 # Each of these says that the command, or the script before its first write, was not run.
 _REFUSED: Final = {
@@ -74,7 +75,7 @@ def translate(text: str, url: str) -> errors.DurumError:
     """
     code = code_of(text)
     if code == "WRONGTYPE":
-        return errors.DataLoss(
+        return Damaged(
             f"{url}: a key of Durum's holds something else ({text}). The operation changed nothing. "
             "Look for another program that writes to this database."
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from durum import errors
 from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token
-from durum.store import rows, sqlite_fence
+from durum.store import damage, rows, sqlite_fence
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Genesis, Owner, Record, Take
 from durum.views import SiloRow, Status, View
 
@@ -212,7 +212,8 @@ def load(
     found = db.execute(
         "SELECT version, state FROM grains WHERE partition = ? AND grain = ?", (partition, key)
     ).fetchone()
-    version, state = (0, None) if found is None else found
+    version, state = (None, None) if found is None else found
+    version = damage.version_of(version, state)
     if raise_version:
         version += 1
         db.execute(

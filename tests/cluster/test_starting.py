@@ -13,6 +13,7 @@ from durum import errors
 from durum.cli import exits
 from durum.errors import DidRun
 from durum.ids import SiloId
+from durum.store.protocol import Genesis
 from durum.views import Status
 from tests.support.fleet import APP, Fleet, keys_at
 from tests.support.grains import Counter, Echo
@@ -197,6 +198,31 @@ async def test_silo_of_another_cluster_is_78(sqlite_fleet: Fleet) -> None:
     ended = await stranger.refused()
     assert ended.code == exits.CONFIG, ended.err
     assert "default" in ended.err
+
+
+async def test_silo_with_another_number_of_partitions_uses_the_services_own(
+    sqlite_fleet: Fleet,
+) -> None:
+    """It was fixed when the service was created. Two silos that reckon with different numbers would look for
+    one actor in two places.
+    """
+    fleet = sqlite_fleet
+    (first,) = await fleet.started(1)
+    other = durum.Silo([Counter], fleet.store, config=durum.SiloConfig(partitions=32))
+    async with other, fleet.connect() as cluster:
+        assert other.statistics().partitions == 1024
+        assert [await cluster.actor(Counter, f"k{n}").add(1) for n in range(20)] == [1] * 20
+    assert await fleet.status(first) is Status.ACTIVE
+
+
+async def test_service_of_another_way_to_place_is_78(sqlite_fleet: Fleet) -> None:
+    """A release that would put actors elsewhere than the others do must not begin."""
+    fleet = sqlite_fleet
+    async with fleet.opened() as store:
+        await store.create(Genesis(mark="7" * 32, cluster="default", partitions=8, ring=99))
+    ended = await fleet.refused()
+    assert ended.code == exits.CONFIG, ended.err
+    assert "ring version 99" in ended.err
 
 
 # Stores -------------------------------------------------------------------------------------------

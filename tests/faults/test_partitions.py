@@ -15,18 +15,13 @@ from durum.cli import exits
 from durum.ids import SiloId
 from durum.views import Status
 from tests.support import namespaces
-from tests.support.commands import Running
+from tests.support.apart import SECRET, begin, fleet_in
 from tests.support.fleet import Fleet, keys_at, until
 from tests.support.grains import Counter
 from tests.support.load import load, read
 from tests.support.namespaces import GATE, STORE, Town
-from tests.support.servers import Server, binary_of
-from tests.support.stores import ALWAYS
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
-
-SECRET = "a-secret-for-machines-apart"
-PASSWORD = "a-password-for-the-store"
 
 
 @pytest.fixture
@@ -42,34 +37,8 @@ def town() -> Iterator[Town]:
 @pytest.fixture
 def fleet_apart(town: Town, tmp_path: Path) -> Iterator[Fleet]:
     """A service whose store all machines reach."""
-    if binary_of("valkey") is None:
-        pytest.skip("valkey is not installed here")
-    server = Server("valkey", ALWAYS, tcp=True, host=town.address(STORE), password=PASSWORD)
-    try:
-        server.start()
-        fleet = Fleet(tmp_path, server.url)
-        try:
-            yield fleet
-        finally:
-            print(fleet.log()[-20_000:])
-            fleet.close()
-    finally:
-        server.remove()
-
-
-async def begin(fleet: Fleet, town: Town) -> dict[str, Running]:
-    """One silo on each machine."""
-    await fleet.create()
-    silos = {}
-    for name in ("a", "b", "c"):
-        (silos[name],) = await fleet.start(
-            1,
-            *("--listen", f"{town.address(name)}:7600"),
-            env={"DURUM_SECRET": SECRET},
-            inside=town.inside(name),
-        )
-    await fleet.shared(3)
-    return silos
+    with fleet_in(town, tmp_path) as fleet:
+        yield fleet
 
 
 async def test_cut_between_two_silos_is_survived_by_all(town: Town, fleet_apart: Fleet) -> None:
@@ -77,7 +46,7 @@ async def test_cut_between_two_silos_is_survived_by_all(town: Town, fleet_apart:
     way or fail typed, and nothing is served twice.
     """
     fleet = fleet_apart
-    silos = await begin(fleet, town)
+    silos = await begin(fleet, town, "a", "b", "c")
     async with (
         fleet.connect(secret=SECRET) as cluster,
         load(cluster) as plain,
@@ -103,6 +72,44 @@ async def test_cut_between_two_silos_is_survived_by_all(town: Town, fleet_apart:
     plain.only_typed()
 
 
+async def test_two_silos_that_are_cut_from_each_other_do_not_both_stay(
+    town: Town, fleet_apart: Fleet
+) -> None:
+    """Each sees the other die, and both reach the store, which lets one of them come first. The other learns
+    it from there, and what it would have served is served by the winner: everything, and once.
+    """
+    fleet = fleet_apart
+    silos = await begin(fleet, town, "a", "b")
+    async with (
+        fleet.connect(secret=SECRET) as cluster,
+        load(cluster) as plain,
+        load(cluster, keyed=True) as keyed,
+    ):
+        town.cut("a", "b")
+
+        async def decided() -> bool:
+            return len((await fleet.view()).active) == 1
+
+        await until(decided, "the decision")
+        await plain.all_answer()
+        await keyed.all_answer()
+        (left,) = (await fleet.view()).active
+        winner, loser = sorted(silos.values(), key=lambda one: one.first_line["silo"] != left.silo)
+        assert await fleet.ended(loser) == exits.DECLARED_DEAD
+        assert winner.process.poll() is None
+        assert set(await fleet.held()) == {left.silo}
+        town.mend("a", "b")
+        name = next(name for name, silo in silos.items() if silo is loser)
+        await fleet.start(
+            1,
+            *("--listen", f"{town.address(name)}:7600"),
+            env={"DURUM_SECRET": SECRET},
+            inside=town.inside(name),
+        )
+        await fleet.shared(2)
+    plain.only_typed()
+
+
 async def test_silo_cut_from_the_store_and_all_others_is_replaced_and_stops(
     town: Town, fleet_apart: Fleet
 ) -> None:
@@ -110,7 +117,7 @@ async def test_silo_cut_from_the_store_and_all_others_is_replaced_and_stops(
     actors, and stop once it hears what became of it.
     """
     fleet = fleet_apart
-    silos = await begin(fleet, town)
+    silos = await begin(fleet, town, "a", "b", "c")
     async with fleet.connect(secret=SECRET) as cluster, load(cluster, keyed=True) as calls:
         key = next(keys_at(cluster, Counter, silos["a"]))
         assert await cluster.actor(Counter, key).add(1) == 1
@@ -131,7 +138,7 @@ async def test_silo_cut_from_the_store_only_refuses_and_is_replaced(
 ) -> None:
     """It answers every probe and every caller, and yet may not serve: what it holds can be taken any time."""
     fleet = fleet_apart
-    silos = await begin(fleet, town)
+    silos = await begin(fleet, town, "a", "b", "c")
     async with fleet.connect(secret=SECRET) as cluster, load(cluster, keyed=True) as calls:
         keys = keys_at(cluster, Counter, silos["a"])
         mine = [next(keys) for _ in range(10)]

@@ -19,14 +19,19 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 async def test_restarts_of_a_store_that_syncs_lose_nothing(own: Fleet, server: Server) -> None:
-    """Each time another process answers with the same data: it is checked, and trusted again."""
+    """Each time another process answers with the same data: it is checked, and trusted again, within 3 s."""
+    loop, away_s = asyncio.get_running_loop(), []
     await own.started(3)
     async with own.connect() as cluster, load(cluster) as plain, load(cluster, keyed=True) as keyed:
         for _ in range(5):
             server.kill()
             server.start()
+            began = loop.time()
             await plain.all_answer()
+            away_s.append(loop.time() - began)
             await keyed.passes(10)
+    print(f"served again after {away_s} s")
+    assert sorted(away_s)[2] < 3, "the median: this machine may have had something else to do"
     plain.only_typed()
     await own.nobody_evicted()
     assert [silo.process.poll() for silo in own.silos] == [None] * 3

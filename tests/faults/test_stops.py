@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -118,6 +119,24 @@ async def test_silo_whose_loop_is_held_is_fenced(fleet: Fleet) -> None:
         await calls.all_answer()
         assert await cluster.actor(Counter, key).get() == 0
     assert "the event loop is held" in fleet.log()
+
+
+@pytest.mark.parametrize("fleet", ["valkey"], indirect=True)
+async def test_silo_with_a_tenth_of_its_time_evicts_nobody(fleet: Fleet) -> None:
+    """A limit on its CPU, or a noisy neighbour. Its own lateness must not make it vote against those who are
+    well; whether it stays itself is up to what it still manages to do.
+    """
+    slow, *well = await fleet.started(3)
+    async with fleet.connect() as cluster, load(cluster, keyed=True) as calls:
+        async with fleet.slowed(slow):
+            # Longer than it takes to suspect and to vote somebody out.
+            await asyncio.sleep(float(os.environ.get("DURUM_FAULTS_SLOW_S", "10")))
+        for silo in well:
+            assert await fleet.status(silo) is Status.ACTIVE
+        await calls.all_answer()
+    calls.only_typed()
+    if await fleet.status(slow) is Status.DEAD:
+        assert await fleet.ended(slow) == exits.DECLARED_DEAD
 
 
 async def test_stopped_silo_is_replaced_at_its_address(sqlite_fleet: Fleet) -> None:

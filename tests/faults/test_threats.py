@@ -48,8 +48,16 @@ def nothing_ran() -> None:
         },
         {"cluster": "another"},
         {"role": "silo", "silo": SiloId("127.0.0.1:1@1"), "mark": "00" * 16},
+        {"wire": (98, 99)},
     ],
-    ids=["no secret", "wrong secret", "a silo by guessing", "other cluster", "other service"],
+    ids=[
+        "no secret",
+        "wrong secret",
+        "a silo by guessing",
+        "other cluster",
+        "other service",
+        "other protocol",
+    ],
 )
 async def test_stranger_does_not_join(who: dict[str, Any]) -> None:
     """Neither as a client nor as a silo, which others would hand partitions to."""

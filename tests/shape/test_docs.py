@@ -79,12 +79,24 @@ def test_a_table_names_nothing_twice(page: Path) -> None:
         assert sorted(set(named)) == named
 
 
-def test_guarantees_name_tests_that_exist() -> None:
-    """Each promise is held by tests; a name that leads nowhere hides that none does."""
-    text = (ROOT / "docs" / "guarantees.md").read_text()
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_names_tests_that_exist(page: Path) -> None:
+    """What a page promises is held by the tests it names; a name that leads nowhere hides that none does."""
+    text = page.read_text()
     missing = []
     for file, test in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text):
         path = ROOT / file
         if not path.is_file() or f"def {test}(" not in path.read_text():
             missing.append(f"{file}::{test}")
     assert not missing
+
+
+def test_every_fault_that_is_tested_is_on_its_page() -> None:
+    """Who wonders what happens in some fault finds it; a test that no row names is a row that is missing."""
+    pages = "".join((ROOT / "docs" / page).read_text() for page in ("faults.md", "security.md"))
+    tested = {
+        f"tests/faults/{path.name}::{test}"
+        for path in (ROOT / "tests" / "faults").glob("test_*.py")
+        for test in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert {name for name in tested if f"`{name}`" not in pages} == set()

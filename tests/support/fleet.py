@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import signal
 import sqlite3
+import threading
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,6 +149,28 @@ class Fleet:
     def cont(self, silo: Running) -> None:
         """SIGCONT."""
         silo.process.send_signal(signal.SIGCONT)
+
+    @contextlib.asynccontextmanager
+    async def slowed(self, silo: Running, share: float = 0.1) -> AsyncIterator[None]:
+        """Let a silo have that share of its time only, in slices of 100 ms, while the block runs.
+
+        From a thread: a busy test must not make the silo slower still. Not on SQLite: see `stop`.
+        """
+        over = threading.Event()
+
+        def slice_time() -> None:
+            while not over.wait(0.1 * share):
+                silo.process.send_signal(signal.SIGSTOP)
+                over.wait(0.1 * (1 - share))
+                silo.process.send_signal(signal.SIGCONT)
+
+        thread = threading.Thread(target=slice_time, name="slices of time")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            await asyncio.to_thread(thread.join)
 
     def terminate(self, silo: Running) -> None:
         """SIGTERM."""

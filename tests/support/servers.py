@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 PRODUCTS: Final = ("valkey", "redis")
@@ -65,6 +65,7 @@ class Server:
         tcp: listen on a free port; otherwise on a unix socket only.
         host: the address to listen on with `tcp`.
         password: what clients must give; none by default.
+        env: more of its environment.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Server:
         tcp: bool = False,
         host: str = "127.0.0.1",
         password: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         binary = binary_of(product)
         assert binary is not None, f"{product} is not installed"
@@ -84,6 +86,7 @@ class Server:
         self.path = "" if tcp else str(self.folder / "s")
         self._host = host
         self._password = password
+        self._env = {**os.environ, **(env or {})}
         self._command = [
             binary,
             *("--port", str(self.port), "--bind", host),
@@ -105,6 +108,7 @@ class Server:
         """Start it, and return once it answers."""
         self.process = subprocess.Popen(
             self._command,
+            env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
