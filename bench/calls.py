@@ -1,4 +1,4 @@
-"""What does a call cost that commits nothing? The yardstick and Durum, one client and one silo each."""
+"""What does a call cost that commits nothing? Two yardsticks and Durum, one client and one silo each."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ from bench.processes import Crew, Process, places
 from bench.rounds import Contender, Effort, Figure, compare
 
 LEVELS: Final = (1, 64, 256)
-BAR: Final = 0.3
+BAR: Final = 0.35
+RICH_BAR: Final = 0.5
 
 
 def figures(effort: Effort) -> Iterator[Figure]:
     """Measure on one core, where figures are steadier, and on all."""
+    yield from _beside("bench.yardstick", "calls", BAR, effort)
+
+
+def rich_figures(effort: Effort) -> Iterator[Figure]:
+    """The same beside the yardstick that also decodes by type, keeps deadlines, contexts and mailboxes."""
+    yield from _beside("bench.yardstick_rich", "calls, richer yardstick", RICH_BAR, effort)
+
+
+def _beside(yardstick: str, question: str, bar: float, effort: Effort) -> Iterator[Figure]:
     for place, on in places().items():
         with Crew(on) as crew:
-            for figure in compare("calls", place, contenders(crew), LEVELS, effort):
-                # With one call in flight on two cores, the figure is the scheduler's.
-                promised = figure.in_flight > 1 or place == "one core"
-                yield figure.with_bar(BAR if promised and figure.contender == "durum" else None)
+            for figure in compare(question, place, contenders(crew, yardstick), LEVELS, effort):
+                # On two cores the figure is the scheduler's also: who waits for whom, and how long.
+                promised = figure.in_flight > 1 and place == "one core"
+                yield figure.with_bar(bar if promised and figure.contender == "durum" else None)
 
 
-def contenders(crew: Crew) -> list[Contender]:
-    """Start the yardstick, and Durum with two clients.
+def contenders(crew: Crew, yardstick: str) -> list[Contender]:
+    """Start a yardstick, and Durum with two clients.
 
     A reference is made for each call, as in a web handler that has only a key; the second client keeps one
     for each key.
     """
-    bare = crew.python("silo", "-m", "bench.yardstick", "serve")
+    bare = crew.python("silo", "-m", yardstick, "serve")
     bare_port = str(bare.first_line()["port"])
-    bare_client = crew.python("client", "-m", "bench.yardstick", "play", bare_port)
+    bare_client = crew.python("client", "-m", yardstick, "play", bare_port)
     silo = crew.silo("memory:")
     address = str(silo.first_line()["address"])
 

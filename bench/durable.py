@@ -1,4 +1,5 @@
-"""What does a durable turn cost? One counter field, on Redis beside the yardstick, and on SQLite alone."""
+"""What does a durable turn cost? One counter field: on Redis beside the yardstick, which runs the same commit
+script, and on SQLite beside its own store, to which the same commits are fed without silo and wire."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from bench.processes import ROOT, Crew, Process, places
 from bench.rounds import Contender, Effort, Figure, compare
 
 LEVELS: Final = (1, 64, 256)
-BAR: Final = 0.3
+REDIS_BAR: Final = 0.4
+SQLITE_BAR: Final = 0.3
 
 
 def figures(effort: Effort) -> Iterator[Figure]:
@@ -20,9 +22,11 @@ def figures(effort: Effort) -> Iterator[Figure]:
         with Crew(on) as crew:
             for figure in compare("durable turn, Redis", place, on_redis(crew), LEVELS, effort):
                 promised = figure.in_flight == 256 and figure.contender == "durum"
-                yield figure.with_bar(BAR if promised else None)
+                yield figure.with_bar(REDIS_BAR if promised else None)
         with Crew(on) as crew:
-            yield from compare("durable turn, SQLite", place, on_sqlite(crew), LEVELS, effort)
+            for figure in compare("durable turn, SQLite", place, on_sqlite(crew), LEVELS, effort):
+                promised = figure.in_flight == 256 and figure.contender == "durum"
+                yield figure.with_bar(SQLITE_BAR if promised else None)
 
 
 def on_redis(crew: Crew) -> list[Contender]:
@@ -39,8 +43,13 @@ def on_redis(crew: Crew) -> list[Contender]:
 
 
 def on_sqlite(crew: Crew) -> list[Contender]:
-    """Durum on a file of its own."""
-    return [_durum(crew, f"sqlite:///{crew.folder}/bench.db")]
+    """The store by itself and Durum, each on a file of its own."""
+    raw = crew.python("store", "-m", "bench.raw_store", "play", f"sqlite:///{crew.folder}/raw.db")
+    raw.first_line()
+    return [
+        Contender("store alone", raw, ()),
+        _durum(crew, f"sqlite:///{crew.folder}/bench.db"),
+    ]
 
 
 def _durum(crew: Crew, url: str, *others: Process) -> Contender:

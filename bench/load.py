@@ -9,13 +9,27 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
 import uvloop
 
-KEYS: Final = tuple(f"user-{number:06d}" for number in range(1000))
+_CALLED: Final = 1000
+
+
+def keys(actors: int = _CALLED, called: int = _CALLED) -> tuple[str, ...]:
+    """Keys to call, evenly spread over those of all actors.
+
+    Args:
+        actors: how many there are.
+        called: how many of them are called, in turn.
+    """
+    count = min(actors, called)
+    return tuple(f"user-{number * actors // count:06d}" for number in range(count))
+
+
+KEYS: Final = keys()
 
 Call = Callable[[str], Awaitable[object]]
 """One call to the actor under a key."""
@@ -46,9 +60,9 @@ def say(line: dict[str, object]) -> None:
     print(json.dumps(line), flush=True)
 
 
-async def closed_loop(call: Call, order: Order) -> Played:
+async def closed_loop(call: Call, order: Order, over: Sequence[str]) -> Played:
     """Keep that many calls under way."""
-    clock, count = time.perf_counter, len(KEYS)
+    clock, count = time.perf_counter, len(over)
     began = clock()
     end = began + order.seconds
 
@@ -56,7 +70,7 @@ async def closed_loop(call: Call, order: Order) -> Played:
         calls = 0
         # The clock is read after each call: it costs 0.05 us, the same for all contenders.
         while clock() < end:
-            await call(KEYS[(first + calls) % count])
+            await call(over[(first + calls) % count])
             calls += 1
         return calls
 
@@ -66,11 +80,16 @@ async def closed_loop(call: Call, order: Order) -> Played:
     return Played(calls, clock() - began)
 
 
-async def obey(call: Call) -> None:
-    """Carry out orders until standard input ends."""
+async def obey(call: Call, over: Sequence[str] = KEYS) -> None:
+    """Carry out orders until standard input ends.
+
+    Args:
+        call: one call.
+        over: the keys that are called, in turn.
+    """
     loop = asyncio.get_running_loop()
     # A thread waits for the next order while the loop runs, since connections have their timers.
     say({"ready": True})
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        played = await closed_loop(call, msgspec.json.decode(line, type=Order))
+        played = await closed_loop(call, msgspec.json.decode(line, type=Order), over)
         say(msgspec.to_builtins(played))

@@ -1,28 +1,31 @@
 """How many bytes does an activation take? Silos in a process each, filled by calls; how these grow.
 
-    python -m bench.memory [ACTIVATIONS] [--check]
+    python -m bench.memory KIND ACTIVATIONS     one of them, in this process
 
-One JSON line for each kind of actor. `own` is what the instance and its fields take by themselves, so that
-`beyond_own` is what Durum adds.
+What the instance and its fields take by themselves is not Durum's, and is taken off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Final
+
+import msgspec
 
 import durum
 from bench.processes import ROOT
+from bench.rounds import QUICK, Effort, Reading
 from durum.silo.silo import Silo
 
 BAR: Final = 3 * 1024
 _ACTIVATIONS: Final = 100_000
+_QUICK_ACTIVATIONS: Final = 10_000
 _WARM: Final = 2_000
 _AT_ONCE: Final = 200
 _PAGE: Final = 4096
@@ -70,25 +73,13 @@ KINDS: Final[dict[str, type[Plain | Small | Shelved]]] = {
 }
 
 
-def main() -> int:
-    """Measure each kind in a process of its own.
-
-    Returns:
-        1 with --check where a figure is above the bar, else 0.
-    """
-    given = [each for each in sys.argv[1:] if not each.startswith("-")]
-    if given and given[0] in KINDS:
-        asyncio.run(measure(given[0], int(given[1])))
-        return 0
-    count = given[0] if given else str(_ACTIVATIONS)
-    short = False
+def figures(effort: Effort) -> Iterator[Reading]:
+    """Measure each kind in a process of its own."""
+    count = _ACTIVATIONS if effort.rounds > QUICK.rounds else _QUICK_ACTIVATIONS
     for name in KINDS:
-        command = [sys.executable, "-m", "bench.memory", name, count]
+        command = [sys.executable, "-m", "bench.memory", name, str(count)]
         run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        line = run.stdout.splitlines()[-1]
-        print(line, flush=True)
-        short = short or json.loads(line)["beyond_own"] > BAR
-    return int(short and "--check" in sys.argv)
+        yield msgspec.json.decode(run.stdout.splitlines()[-1], type=Reading)
 
 
 async def measure(name: str, count: int) -> None:
@@ -114,19 +105,15 @@ async def measure(name: str, count: int) -> None:
             instance = next(iter(silo.life.catalog.activations.values()))._durable.instance
             own = size_of(instance)
             each = grown / activations
-            print(
-                json.dumps(
-                    {
-                        "question": "bytes of an activation",
-                        "kind": name,
-                        "activations": activations,
-                        "bytes": round(each),
-                        "own": own,
-                        "beyond_own": round(each - own),
-                        "bar": BAR,
-                    }
-                )
+            reading = Reading(
+                question="memory of an activation, beyond the actor's own",
+                name=f"{name}: {kind.__doc__}",
+                value=round(each - own),
+                unit="bytes",
+                bar=BAR,
+                note=f"{activations:,} of them; {round(each)} in all, {own} its own",
             )
+            print(msgspec.json.encode(reading).decode())
             await silo.kill()
 
 
@@ -142,4 +129,4 @@ def size_of(instance: durum.Actor) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asyncio.run(measure(sys.argv[1], int(sys.argv[2])))

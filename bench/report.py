@@ -8,16 +8,21 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from bench.processes import ROOT, machine
-from bench.rounds import Effort, Figure
+from bench.rounds import Effort, Figure, Reading
 
 
-def as_json(figure: Figure) -> str:
+def as_json(figure: Figure | Reading) -> str:
     """One line for programs."""
     return msgspec.json.encode(figure).decode()
 
 
-def as_text(figure: Figure) -> str:
+def as_text(figure: Figure | Reading) -> str:
     """One line for people."""
+    if isinstance(figure, Reading):
+        text = (
+            f"{figure.question:20} {figure.name}  {figure.value:,g} {figure.unit}  ({figure.note})"
+        )
+        return text + (f"  ABOVE {figure.bar:g}" if figure.short else "")
     cpu = ", ".join(f"{name} {us:.1f}" for name, us in figure.cpu_us.items())
     text = (
         f"{figure.question:20} {figure.place:9} {figure.in_flight:4} in flight  {figure.contender:23}"
@@ -40,33 +45,44 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def results(figures: Sequence[Figure], effort: Effort) -> str:
+def results(figures: Sequence[Figure | Reading], effort: Effort) -> str:
     """The page with all figures."""
     return "\n".join(_results(figures, effort)) + "\n"
 
 
-def _results(figures: Sequence[Figure], effort: Effort) -> Iterator[str]:
+def _results(figures: Sequence[Figure | Reading], effort: Effort) -> Iterator[str]:
     yield "# What Durum costs\n"
     yield f"Commit {commit()}; {'; '.join(machine())}.\n"
     yield (
         f"`python -m bench --write` made this page. {effort.rounds} rounds of {effort.seconds:g} s each,"
-        " the yardstick and Durum in turn; every figure is the median of its rounds, every ratio the"
-        " median of the rounds' ratios. The yardstick (`bench/yardstick.py`) is a bare prototype of the"
-        " wire without any of Durum's promises; with Redis it runs Durum's own commit script. With one"
-        " call in flight on all cores the scheduler's wake-ups are what is measured.\n"
+        " all contenders of a table in turn; every figure is the median of its rounds, every ratio the"
+        " median of the rounds' ratios to the first contender. Spread is that of the ratio's middle half:"
+        " what this machine's other work adds. The yardstick (`bench/yardstick.py`) is a bare prototype"
+        " of the wire without any of Durum's promises; with Redis it runs Durum's own commit script; the"
+        " richer one (`bench/yardstick_rich.py`) also decodes by type, and keeps deadlines, contexts and"
+        " mailboxes. With one call in flight on all cores the scheduler's wake-ups are what is measured."
+        " A bar marked CPU is for the ratio by CPU time.\n"
     )
     for question in dict.fromkeys(figure.question for figure in figures):
         yield f"## {question[0].upper()}{question[1:]}\n"
-        yield "| | in flight | | calls/s | CPU µs per call | ratio | by CPU | bar |"
-        yield "|---|---:|---|---:|---|---:|---:|---:|"
-        for each in figures:
-            if each.question == question:
-                yield _row(each)
+        asked = [figure for figure in figures if figure.question == question]
+        if isinstance(asked[0], Reading):
+            yield "| | median | bar | |"
+            yield "|---|---:|---:|---|"
+        else:
+            yield "| | in flight | | calls/s | CPU µs per call | ratio | by CPU | spread | bar |"
+            yield "|---|---:|---|---:|---|---:|---:|---:|---:|"
+        yield from map(_row, asked)
         yield ""
 
 
-def _row(each: Figure) -> str:
+def _row(each: Figure | Reading) -> str:
+    if isinstance(each, Reading):
+        bar = "" if each.bar is None else f"{each.bar:,g}"
+        return f"| {each.name} | {each.value:,g} {each.unit} | {bar} | {each.note} |"
     cpu = ", ".join(f"{name} {us:.1f}" for name, us in each.cpu_us.items())
     ratios = ["" if one is None else f"{one:.2f}" for one in (each.ratio, each.cpu_ratio)]
+    spread = "" if each.spread is None else "{:.2f} to {:.2f}".format(*each.spread)
+    bar = "" if each.bar is None else f"{each.bar}{' CPU' if each.by_cpu else ''}"
     cells = [each.place, str(each.in_flight), each.contender, f"{each.calls_per_s:,}", cpu]
-    return "| " + " | ".join([*cells, *ratios, "" if each.bar is None else f"{each.bar}"]) + " |"
+    return "| " + " | ".join([*cells, *ratios, spread, bar]) + " |"

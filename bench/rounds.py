@@ -26,8 +26,33 @@ class Effort(msgspec.Struct, frozen=True):
     seconds: float
 
 
-FULL = Effort(7, 1.0)
+FULL = Effort(15, 0.4)
 QUICK = Effort(3, 0.4)
+
+
+class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the result that is no rate.
+
+    Args:
+        question: what was asked.
+        name: of what it is the measure.
+        value: the median.
+        unit: its unit.
+        bar: what it should stay under, or None where nothing was promised.
+        note: for people.
+    """
+
+    question: str
+    name: str
+    value: float
+    unit: str
+    bar: float | None = None
+    note: str = ""
+
+    @property
+    def short(self) -> bool:
+        """It is above its bar."""
+        return self.bar is not None and self.value > self.bar
 
 
 class Contender(msgspec.Struct, frozen=True):
@@ -62,7 +87,9 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
         rounds: calls per second of each round.
         ratio: to the yardstick, by calls per second.
         cpu_ratio: to the yardstick, by CPU time; 1 would be as little as the yardstick needs.
+        spread: first and third quartile of the ratio by CPU time.
         bar: what the ratio should reach, or None where nothing was promised.
+        by_cpu: the bar is for the ratio by CPU time: a difference of a few per cent drowns in the other.
     """
 
     question: str
@@ -74,24 +101,32 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     rounds: tuple[int, ...]
     ratio: float | None = None
     cpu_ratio: float | None = None
+    spread: tuple[float, float] | None = None
     bar: float | None = None
+    by_cpu: bool = False
 
     @property
     def short(self) -> bool:
         """It does not reach its bar."""
-        return self.bar is not None and self.ratio is not None and self.ratio < self.bar
+        reached = self.cpu_ratio if self.by_cpu else self.ratio
+        return self.bar is not None and reached is not None and reached < self.bar
 
-    def with_bar(self, bar: float | None) -> Figure:
+    def with_bar(self, bar: float | None, *, by_cpu: bool = False) -> Figure:
         """The same with what it should reach."""
-        return msgspec.structs.replace(self, bar=bar)
+        return msgspec.structs.replace(self, bar=bar, by_cpu=by_cpu)
 
     def beside(self, own: Sequence[_Round], first: Sequence[_Round]) -> Figure:
         """The same with ratios to the yardstick's rounds."""
         pairs = list(zip(own, first, strict=True))
         rate = _median(mine.calls_per_s / its.calls_per_s for mine, its in pairs)
-        spent = all(mine.cpu_us["all"] for mine in own)
-        cpu = _median(its.cpu_us["all"] / mine.cpu_us["all"] for mine, its in pairs) if spent else 0
-        return msgspec.structs.replace(self, ratio=round(rate, 3), cpu_ratio=round(cpu, 3))
+        with_ratio = msgspec.structs.replace(self, ratio=round(rate, 3))
+        if not all(mine.cpu_us["all"] for mine in own):
+            return with_ratio  # this system does not tell
+        cpu = [its.cpu_us["all"] / mine.cpu_us["all"] for mine, its in pairs]
+        low, middle, high = statistics.quantiles(cpu, n=4) if len(cpu) > 1 else cpu * 3
+        return msgspec.structs.replace(
+            with_ratio, cpu_ratio=round(middle, 3), spread=(round(low, 3), round(high, 3))
+        )
 
 
 def compare(

@@ -2,12 +2,13 @@
 
 The silo is `durum silo bench/subject.py`, as in production.
 
-    python -m bench.subject ADDRESS Ping|Counter [held]    calls, as told on standard input
+    python -m bench.subject ADDRESS Ping|Counter [held] [ACTORS [CALLED]]    calls, as told on standard input
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import durum
@@ -37,22 +38,24 @@ class Counter(durum.Actor):
 KINDS: Final[dict[str, type[Ping] | type[Counter]]] = {"Ping": Ping, "Counter": Counter}
 
 
-async def play(address: str, kind_name: str, *, held: bool) -> None:
+async def play(address: str, kind_name: str, keys: Sequence[str], *, held: bool) -> None:
     """Make calls as told.
 
     Args:
         address: the silo's.
         kind_name: of KINDS.
+        keys: of the actors that are called.
         held: keep one reference for each key, instead of making one for each call.
     """
     kind = KINDS[kind_name]
     async with durum.connect(address) as cluster:
-        references = {key: cluster.actor(kind, key) for key in load.KEYS}
         if held:
-            await load.obey(lambda key: references[key].add(1))
+            references = {key: cluster.actor(kind, key) for key in keys}
+            await load.obey(lambda key: references[key].add(1), keys)
         else:
-            await load.obey(lambda key: cluster.actor(kind, key).add(1))
+            await load.obey(lambda key: cluster.actor(kind, key).add(1), keys)
 
 
 if __name__ == "__main__":
-    load.run(play(sys.argv[1], sys.argv[2], held="held" in sys.argv))
+    numbers = [int(each) for each in sys.argv[3:] if each.isdigit()]
+    load.run(play(sys.argv[1], sys.argv[2], load.keys(*numbers), held="held" in sys.argv))

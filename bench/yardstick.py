@@ -20,7 +20,7 @@ import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from struct import Struct
-from typing import Any, Final, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import hiredis
 import msgspec
@@ -62,12 +62,18 @@ class CounterState(msgspec.Struct, tag_field="", tag=1, gc=False):
     total: int
 
 
-class Link(asyncio.BufferedProtocol):
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Link(asyncio.BufferedProtocol, Generic[In, Out]):
     """Frames in and out. A subclass takes each frame's messages."""
 
-    def __init__(self, incoming: type[Request] | type[Answer]) -> None:
-        self.out: list[Request | Answer] = []
-        self._decode = msgspec.msgpack.Decoder(list[incoming]).decode  # type: ignore[valid-type]
+    def __init__(self, incoming: type[In]) -> None:
+        self.out: list[Out] = []
+        self._decode: Callable[[memoryview], list[In]] = msgspec.msgpack.Decoder(
+            list[incoming]  # type: ignore[valid-type]
+        ).decode
         self._room = memoryview(bytearray(_ROOM_BYTES))
         self._filled = 0
 
@@ -101,7 +107,7 @@ class Link(asyncio.BufferedProtocol):
             self.out.clear()
             self.write(_LENGTH.pack(len(payload)) + payload)
 
-    def take(self, batch: list[Any]) -> None:
+    def take(self, batch: list[In]) -> None:
         """Handle a frame's messages."""
         raise NotImplementedError
 
@@ -110,17 +116,17 @@ class Link(asyncio.BufferedProtocol):
         raise NotImplementedError
 
 
-class Player(Link):
+class Player(Link[Answer, Request]):
     """The calling side."""
 
     def __init__(self) -> None:
         super().__init__(Answer)
         self._last = 0
         self._reading = self._scheduled = False
-        self._pending: dict[int, asyncio.Future[int]] = {}
+        self._pending: dict[int, asyncio.Future[int | None]] = {}
         self._loop = asyncio.get_running_loop()
 
-    def call(self, kind: str, key: str, method: str, args: list[int]) -> asyncio.Future[int]:
+    def call(self, kind: str, key: str, method: str, args: list[int]) -> asyncio.Future[int | None]:
         """Call an actor's method; the future gets the result."""
         self._last = number = self._last + 1
         self._pending[number] = future = self._loop.create_future()
@@ -137,7 +143,7 @@ class Player(Link):
         self._scheduled = False
         self.flush()
 
-    def take(self, batch: list[Any]) -> None:
+    def take(self, batch: list[Answer]) -> None:
         pending = self._pending
         for answer in batch:
             future = pending.pop(answer.id)
@@ -185,7 +191,7 @@ _methods: Final[dict[tuple[str, str], Callable[..., Step]]] = {
 }
 
 
-class Server(Link):
+class Server(Link[Request, Answer]):
     """The called side."""
 
     def __init__(self, pipe: Pipe | None) -> None:
@@ -194,7 +200,7 @@ class Server(Link):
         if pipe is not None:
             pipe.on_read_end = self.read_ended
 
-    def take(self, batch: list[Any]) -> None:
+    def take(self, batch: list[Request]) -> None:
         actors, methods, out = _actors, _methods, self.out
         for request in batch:
             actor = actors.get((request.kind, request.key))
