@@ -121,7 +121,8 @@ class Router:
             links = self._routes.by_partition
             link = links[target.hash % len(links)]
             if link is not None and not link.closing:
-                call = Call(link.next_id(), target.grain, method.name, args, self._timeout_ms)
+                next_id = link.next_id  # taken out before it is called, as in Performer._perform
+                call = Call(next_id(), target.grain, method.name, args, self._timeout_ms)
                 carried = CARRIED.get()
                 if carried is not None:
                     call.carried = carried

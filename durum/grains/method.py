@@ -238,18 +238,19 @@ class Method:
 
     def _write_invoke(self, view: Callable[[Any], Any] | None) -> None:
         function, decode, slowly = self.function, self._arguments.read, self._unpack_slowly
-        named = [
-            f"{each.name}=_v[{index}]"
-            for index, each in enumerate(self.parameters)
+        # Each by itself: passing them on as *arguments would copy them into a list and a tuple first.
+        taken = "".join(f"_v{index}, " for index in range(len(self.parameters)))
+        passed = ", ".join(
+            f"{each.name}=_v{index}"
             if each.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        plain = len(self.parameters) - len(named)
-        passed = ", ".join(["*_v" if not named else f"*_v[:{plain}]", *named])
+            else f"_v{index}"
+            for index, each in enumerate(self.parameters)
+        )
         instance = "_i" if view is None else "_view(_i)"
         decoded = "_open(_decode(_args))" if self._opaque_places else "_decode(_args)"
         text = (
-            f"def invoke(_i, _args):\n    try:\n        _v = {decoded}\n"
-            "    except Exception as exc:\n        _v = _slowly(_args, exc)\n"
+            f"def invoke(_i, _args):\n    try:\n        ({taken}) = {decoded}\n"
+            f"    except Exception as exc:\n        ({taken}) = _slowly(_args, exc)\n"
             f"    return _function({instance}, {passed})\n"
         )
         names = {"_decode": decode, "_slowly": slowly, "_function": function, "_view": view}

@@ -153,8 +153,9 @@ class Activation:
         method, meter = known
         if not method.plain and self._takes_specially(call, sink, method, meter):
             return None
+        next_turn = self._next_turn  # see Performer._perform
         turn = Turn(
-            self._next_turn(),
+            next_turn(),
             call,
             method,
             sink,

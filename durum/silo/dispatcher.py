@@ -114,7 +114,8 @@ class Dispatcher:
             return self._refuse(sink, call, errors.ArgumentError(text))
         activation = self._activations.get(call.grain)
         if activation is not None and not self._closed:
-            return activation.offer(call, sink, self._boottime())
+            boottime = self._boottime  # see Performer._perform
+            return activation.offer(call, sink, boottime())
         return self._place(sink, call)
 
     def notice(self, sink: Sink, notice: Notice) -> None:

@@ -205,15 +205,18 @@ class Performer:
         No other code can come between, so neither mailbox nor load need to know of it, unless it has
         something to commit.
         """
-        if not self._held(now):
+        # Functions in attributes are taken out before they are called: the interpreter knows short ways to
+        # attributes and to methods, but none for a call of what is in an attribute. It takes 20 ns each.
+        held, fork, steps = self._held, self._context, self._steps
+        call, invoke = turn.call, turn.method.invoke
+        if not held(now):
             return turn.fail(refusals.lapsed(self._grain))
-        call, steps = turn.call, self._steps
         try:
-            coro = turn.method.invoke(self._durable.instance, call.args)
+            coro = invoke(self._durable.instance, call.args)
         except errors.ArgumentError as exc:
             return turn.fail(exc)
         try:
-            context = self._context()
+            context = fork()
             if call.carried is not None:
                 context.run(CARRIED.set, call.carried)
             value = context.run(steps.send, (turn, coro))

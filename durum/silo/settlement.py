@@ -223,7 +223,8 @@ class Settlement:
         """What the method returned, as bytes; raises where it may not be answered."""
         if turn.read_only and self._check_read_only:
             self._check_unchanged(turn)
-        result = turn.method.encode_result(value)
+        encode = turn.method.encode_result  # see Performer._perform
+        result = encode(value)
         if len(result) > self._result_limit:
             raise errors.CommitFailed(
                 f"{self._grain}.{turn.method.name}: its result has {len(result)} bytes (limit"
