@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final, NoReturn
 
 import click
@@ -27,6 +28,8 @@ SUMMARIES: Final = {
     "state": "Show what is kept of one grain.",
     "evict": "Take one grain out of memory.",
     "delete": "Take one grain's state away.",
+    "export": "Copy a service into a file, while it runs.",
+    "import": "Copy the grains of a file into a service that runs.",
     "completion": "Print a script that completes durum's commands and options.",
 }
 """In the order in which a newcomer meets them; each sentence is the first of the command's help."""
@@ -45,7 +48,8 @@ class _Commands(click.Group):
     ) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
-        command = import_module(f"durum.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = import_module(f"durum.cli.{module}").command
         assert isinstance(command, click.Command)  # noqa: S101 - our own modules
         return command
 

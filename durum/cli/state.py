@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from durum.cli import reach as reaching
-from durum.client.admin import Grain
+from durum.client.sights import Grain
 
 
 @click.command("state")

@@ -10,108 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from durum import errors, ids
+from durum.client import transfer
 from durum.client.links import Links
 from durum.client.router import Router
+from durum.client.sights import Grain, Page, Silo
+from durum.client.transfer import OnExisting, Progress, Told
 from durum.grains import failure
 from durum.grains.actor import Actor
 from durum.grains.kind import GrainKind, kind_of
 from durum.grains.reference import Target
-from durum.ids import Address, GrainId, SiloId
+from durum.ids import GrainId, SiloId
 from durum.wire import administration as wire
 from durum.wire import values
 from durum.wire.messages import Call, Reply
 
 _ASK_S: Final = 2.0
 """How long one silo may take to tell its counters, before it is shown without them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grain:
-    """One grain, as its owner and the store have it.
-
-    Args:
-        kind: its kind.
-        key: its key.
-        partition: where it lies.
-        silo: who owns that.
-        epoch: how often the partition has changed hands.
-        version: how many commits it has had; 0: nothing is kept of it.
-        class_version: of the class that wrote its state; None without state.
-        state: its durable fields, as JSON would show them; None without state.
-        undecoded: the state's bytes, where they are not what a Durum wrote.
-        replies: how many keyed calls it remembers.
-        active: "", or the state of its activation: activating, valid, deactivating.
-        running: turns under way.
-        waiting: calls that wait for them.
-    """
-
-    kind: str
-    key: str
-    partition: int
-    silo: SiloId
-    epoch: int
-    version: int
-    class_version: int | None
-    state: Mapping[str, object] | None
-    undecoded: bytes | None
-    replies: int
-    active: str
-    running: int
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some grains of one kind.
-
-    Args:
-        keys: in no order that means anything; each grain is on one page.
-        after: hand it back for the next page; "" after the last.
-    """
-
-    keys: tuple[str, ...]
-    after: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Silo:
-    """One silo.
-
-    Args:
-        silo: its id.
-        address: where it is reached.
-        status: joining, active, leaving or dead.
-        since_s: how long it has had that.
-        wanted: partitions that it should own.
-        kinds: what it hosts, with class versions.
-        roles, weight: see SiloConfig.
-        web: where its pages are, or "".
-        pid: its process, on its own host.
-        suspected_by: who votes against it.
-        reason: why it left.
-        now: what it says of itself; None where it was not reached.
-    """
-
-    silo: SiloId
-    address: Address
-    status: str
-    since_s: float
-    wanted: int
-    kinds: Mapping[str, int]
-    roles: tuple[str, ...]
-    weight: float
-    web: str
-    pid: int
-    suspected_by: tuple[SiloId, ...]
-    reason: str
-    now: wire.Now | None
 
 
 class Admin:
@@ -121,7 +42,8 @@ class Admin:
     with the client's credentials, time limits and errors.
     """
 
-    def __init__(self, router: Router, links: Links, timeout_s: float) -> None:
+    def __init__(self, router: Router, links: Links, timeout_s: float, cluster: str) -> None:
+        self._cluster = cluster
         self._router = router
         self._links = links
         self._timeout_ms = int(timeout_s * 1000)
@@ -257,6 +179,63 @@ class Admin:
         """
         target = Target(_stand_in(_name(kind)), key)
         return msgspec.msgpack.decode(await self._ask(wire.DELETE, target=target), type=bool)
+
+    async def export_to(
+        self, path: str | Path, *, prefix: str = "", told: Told | None = None
+    ) -> Progress:
+        """Copy a service into a file, while it runs.
+
+        Each grain is copied as it was at one instant: its state, collections and remembered replies.
+        Different grains are copied at different instants; where that matters, let the service rest.
+
+        Args:
+            path: a file that does not exist yet. It appears only once it is whole.
+            prefix: what the ids of grains begin with, such as `Account/` or `Account/eu-`; "" for all.
+            told: called after each grain.
+
+        Raises:
+            ConfigError: the file cannot be made.
+            CallError: a silo did not answer; no file is left.
+        """
+        return await transfer.export_to(
+            Path(path), self._ask_grain, cluster=self._cluster, prefix=prefix, told=told
+        )
+
+    async def import_from(
+        self,
+        path: str | Path,
+        *,
+        on_existing: OnExisting = "error",
+        told: Told | None = None,
+    ) -> Progress:
+        """Copy the grains of a file into this service, which may have another number of partitions.
+
+        The file is read once before anything is written. Each grain is written by its owner, after its
+        turns and before the next. An import that was interrupted can be run again: grains that are there
+        already, equal to the last byte, are passed over.
+
+        Args:
+            path: what export_to has written.
+            on_existing: for grains that the service has with other content: "error" ends the import there,
+                "skip" leaves them, "replace" takes the file's.
+            told: called after each grain.
+
+        Raises:
+            ConfigError: the file is none, or damaged; nothing was written.
+            Rejected: a grain is there with other content.
+            CallError: a silo did not answer.
+        """
+        return await transfer.import_from(
+            Path(path), self._ask_grain, on_existing=on_existing, told=told
+        )
+
+    async def _ask_grain(self, grain: GrainId, request: str, asked: msgspec.Struct) -> bytes:
+        kind, key = ids.split_grain_id(grain)
+        args = wire.encode(asked)
+        answer = await self._router.relay(Call(0, grain, request, args, self._timeout_ms))
+        if isinstance(answer, Reply):
+            return answer.result
+        raise failure.rebuild(answer, Target(_stand_in(kind), key).kind)
 
     async def _ask(
         self, request: str, asked: msgspec.Struct | None = None, *, target: Target | None = None

@@ -202,7 +202,7 @@ class Cluster:
     @property
     def admin(self) -> Admin:
         """The cluster as its operators see it: silos, grains by kind, inspecting, deleting."""
-        return Admin(self._router, self._links, self._call_timeout_s)
+        return Admin(self._router, self._links, self._call_timeout_s, self._introduction.cluster)
 
     @property
     def router(self) -> Router:

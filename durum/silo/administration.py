@@ -17,8 +17,10 @@ from durum.errors import DidRun
 from durum.ids import GrainId, SiloId
 from durum.silo import refusals
 from durum.silo.catalog import Catalog
+from durum.silo.copies import Copies
 from durum.silo.holdings import Holding
 from durum.silo.meters import OK
+from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.statistics import SiloStatistics
 from durum.silo.turn import Sink, refuse
@@ -27,6 +29,7 @@ from durum.store.protocol import Store
 from durum.telemetry import Log
 from durum.views import View
 from durum.wire import administration as wire
+from durum.wire import copies as copies_wire
 from durum.wire.messages import Call, Reply
 
 _log = Log("durum.administration")
@@ -69,6 +72,7 @@ class Administration:
         self._members = members
         self._look = look
         self._busy = 0
+        copies = Copies(services, catalog)
         self._anywhere: dict[str, Callable[[Call], Awaitable[object]]] = {
             wire.SCAN: self._scan,
             wire.COUNT: self._count,
@@ -79,6 +83,8 @@ class Administration:
             wire.INSPECT: self._inspect,
             wire.DEACTIVATE: self._deactivate,
             wire.DELETE: self._delete,
+            copies_wire.COPY: copies.copy,
+            copies_wire.PASTE: copies.paste,
         }
 
     def take(self, sink: Sink, call: Call, holding: Holding | None) -> None:
@@ -164,7 +170,9 @@ class Administration:
             nonlocal existed
             existed = await self._erase(call.grain, holding)
 
-        await self._catalog.between_turns(call.grain, holding.partition, holding.token, erase)
+        await self._catalog.between_turns(
+            call.grain, holding.partition, holding.token, erase, Reason.DELETED
+        )
         return existed
 
     async def _erase(self, grain: GrainId, holding: Holding) -> bool:

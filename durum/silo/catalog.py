@@ -134,7 +134,12 @@ class Catalog:
         return True
 
     async def between_turns(
-        self, grain: GrainId, partition: int, token: Token, work: Callable[[], Awaitable[None]]
+        self,
+        grain: GrainId,
+        partition: int,
+        token: Token,
+        work: Callable[[], Awaitable[None]],
+        reason: Reason,
     ) -> None:
         """Do something after a grain's turns have ended and before any begins; then it is not active.
 
@@ -143,6 +148,7 @@ class Catalog:
             partition: its partition.
             token: the holding.
             work: must check for itself that the holding is still ours. What it raises is raised here.
+            reason: what its hook is told.
         """
         done = False
 
@@ -154,7 +160,7 @@ class Catalog:
         within_s = self._services.config.limits.drain_timeout_s
         while not done and (activation := self.activations.get(grain)) is not None:
             if activation.state is State.VALID:
-                await activation.deactivate(Reason.DELETED, within_s, last)
+                await activation.deactivate(reason, within_s, last)
             else:
                 await activation.wait_gone()
         kind = self.kind_of(grain)

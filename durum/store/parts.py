@@ -10,6 +10,8 @@ from typing import Final
 Part = tuple[bytes, bytes]
 """Name and content."""
 
+RESERVED: Final = b"\0"
+"""Names that begin so are Durum's own. Those of a collection begin with its field's name."""
 PAGE_BYTES: Final = 1024 * 1024
 """A page ends with the part that reaches this many bytes of content."""
 PURGED_PER_COMMIT: Final = 1000
