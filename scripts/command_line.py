@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 import click
@@ -27,7 +26,7 @@ def parts() -> list[str]:
     for name, text in docstrings.spoken(exits).items():
         if not name.startswith("_"):
             codes.append(f"| {getattr(exits, name)} | {cell(text)} |")
-    commands = {name: import_module(f"durum.cli.{name}").command for name in main.SUMMARIES}
+    commands = {name: main.command_of(name) for name in main.SUMMARIES}
     found = ["\n".join(rows), "## Exit codes", "\n".join(codes), _variables(commands)]
     for name, command in commands.items():
         found += _command(name, command)

@@ -18,7 +18,7 @@ import msgspec
 import durum
 from durum import config, errors, testing
 from durum.cli import exits
-from durum.client import admin
+from durum.client import admin, sights, transfer
 from durum.grains import context
 from durum.testing import actors, plugin
 from scripts import command_line, docstrings
@@ -68,7 +68,11 @@ def pages() -> dict[str, str]:
             "Looking after a cluster",
             "`cluster.admin`, which every [Cluster](calls.md#cluster) has, and what it answers. The"
             " same from the shell: [commands](commands.md).",
-            [(n, getattr(admin, n)) for n in ("Admin", "Grain", "Page", "Silo")],
+            [
+                ("Admin", admin.Admin),
+                *((n, getattr(sights, n)) for n in ("Grain", "Page", "Silo")),
+                ("Progress", transfer.Progress),
+            ],
             "durum.client.admin",
         ),
         "silos.md": _named(

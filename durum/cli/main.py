@@ -35,6 +35,14 @@ SUMMARIES: Final = {
 """In the order in which a newcomer meets them; each sentence is the first of the command's help."""
 
 
+def command_of(name: str) -> click.Command:
+    """Import a command's module, and give the command."""
+    module = f"{name}_" if iskeyword(name) else name
+    command = import_module(f"durum.cli.{module}").command
+    assert isinstance(command, click.Command)  # noqa: S101 - our own modules
+    return command
+
+
 class _Commands(click.Group):
     """Commands that are listed without being imported."""
 
@@ -48,10 +56,7 @@ class _Commands(click.Group):
     ) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
-        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command = import_module(f"durum.cli.{module}").command
-        assert isinstance(command, click.Command)  # noqa: S101 - our own modules
-        return command
+        return command_of(cmd_name)
 
     def format_commands(
         self,

@@ -63,6 +63,21 @@ def test_an_operator_s_hour(shop: Path) -> None:
     assert run(shop, "delete", "Account", "bob", "--yes").out == "Account/bob had kept nothing\n"
     assert run(shop, "grains", "Account", "--count").out == "2\n"
 
+    exported = run(shop, "export", "accounts.durum", "--kind", "Account")
+    assert exported.out.startswith("2 grains are in accounts.durum (")
+    twice = run(shop, "export", "accounts.durum")
+    assert twice.code == exits.CONFIG
+    assert "accounts.durum exists" in twice.err
+    assert run(shop, "delete", "Account", "bea", "--yes").code == 0
+    found = run(shop, "import", "accounts.durum")
+    assert found.out == "2 grains: 1 written, 1 were there already\n"
+    assert run(shop, "call", "Account", "ann", "deposit", "1").out == '"3.5"\n'
+    refused = run(shop, "import", "accounts.durum", "--json")
+    assert refused.json["error"]["type"] == "Rejected"
+    skipped = run(shop, "import", "accounts.durum", "--on-existing", "skip", "--json").json
+    assert skipped == {"grains": 2, "written": 0, "same": 1, "skipped": ["Account/ann"]}
+    assert run(shop, "export", "f", "--prefix", "a").code == 2
+
     wrong = run(shop, "state", "no/kind", "x", "--json")
     assert wrong.code == exits.FAILED
     assert wrong.json["error"]["type"] == "ArgumentError"
