@@ -91,6 +91,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         watch_events: events that wait for one slow watcher; beyond it, the oldest are left out, and a Gap
             tells.
         watch_bytes: bytes of those events.
+        reminders: of one actor.
+        reminder_bytes: the payload of one.
+        wake_ups: reminders and delayed messages that one silo delivers at a time.
     """
 
     call_timeout_s: float = 30.0
@@ -122,6 +125,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     watchers_per_grain: int = 1_000
     watch_events: int = 256
     watch_bytes: int = 1024 * 1024
+    reminders: int = 1_000
+    reminder_bytes: int = 65_536
+    wake_ups: int = 64
 
 
 class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):

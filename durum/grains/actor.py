@@ -15,39 +15,25 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping
-from datetime import timedelta
-from types import FrameType
-from typing import ClassVar, Final, Literal, TypeVar, TypeVarTuple
-
-import msgspec
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar, Literal, TypeVar, TypeVarTuple
 
 from durum import errors
-from durum.grains import rules
+from durum.grains import building, reminders, rules
 from durum.grains.context import Host, TurnContext
 from durum.grains.entries import Entries
-from durum.grains.kind import (
-    KIND_ATTRIBUTE,
-    ONE_WAY_MARK,
-    READ_ONLY_MARK,
-    GrainKind,
-    KindOptions,
-    classes_of,
-    is_class_level,
-)
+from durum.grains.kind import ONE_WAY_MARK, READ_ONLY_MARK, classes_of
 from durum.grains.placement import Placement, StatelessWorker
 from durum.grains.reference import reference
-from durum.grains.state import factory_of
+from durum.grains.reminders import Tick
+from durum.grains.schedules import Missed
 from durum.grains.timers import Timer, specify
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 F = TypeVar("F", bound=Callable[..., object])
 W = TypeVar("W", bound=Callable[..., Coroutine[object, object, None]])
-
-
-_OPTIONS_ATTRIBUTE: Final = "_durum_options"
-_DEFAULTS_ATTRIBUTE: Final = "_durum_defaults"
 
 
 def read_only(method: F) -> F:
@@ -112,7 +98,7 @@ class Actor:
             over trusted links only.
 
     Hooks, all optional: `async def on_activate(self)`, `async def on_deactivate(self, reason)`,
-    `def migrate_state(self, old: dict, version: int) -> dict`.
+    `async def on_reminder(self, name, tick)`, `def migrate_state(self, old: dict, version: int) -> dict`.
     """
 
     __slots__ = (
@@ -166,20 +152,20 @@ class Actor:
         rules.check_kind_name(title, name)
         rules.check_class(title, classes_of(cls, Actor))
         given = {
-            "idle_after_s": _seconds(title, "idle_after", idle_after),
+            "idle_after_s": building.seconds(title, "idle_after", idle_after),
             "reentrant": reentrant,
             "reentrancy": reentrancy,
             "strict_reads": strict_reads,
-            "mailbox_calls": _count(title, "mailbox_limit", mailbox_limit),
-            "replies_kept": _count(title, "replies_kept", replies_kept),
-            "reply_window_s": _seconds(title, "reply_window", reply_window),
+            "mailbox_calls": building.count(title, "mailbox_limit", mailbox_limit),
+            "replies_kept": building.count(title, "replies_kept", replies_kept),
+            "reply_window_s": building.seconds(title, "reply_window", reply_window),
             "pickle": pickle,
-            "aliases": _names(title, aliases),
-            **_placed(title, placement),
+            "aliases": building.names(title, aliases),
+            **building.placed(title, placement),
         }
-        options = _options(cls, name, _count(title, "version", version), given)
-        _take_shared_defaults(cls)
-        _build(cls, options, sys._getframe(1))  # noqa: SLF001 - where the class statement stands
+        options = building.options(cls, name, building.count(title, "version", version), given)
+        building.take_shared_defaults(cls)
+        building.build(cls, Actor, options, sys._getframe(1))  # noqa: SLF001 - where the class statement stands
 
     @property
     def key(self) -> str:
@@ -247,6 +233,73 @@ class Actor:
         spec = specify(self, callback, args, due=due, every=every, name=name, keep_alive=keep_alive)
         return self._durum_host.set_timer(spec)
 
+    def remind(
+        self,
+        name: str,
+        *,
+        at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str | tzinfo | None = None,
+        payload: object = None,
+        missed: Missed = "once",
+        until: datetime | None = None,
+        count: int | None = None,
+    ) -> None:
+        """Have `on_reminder` called later, or again and again. Durable: it outlives activations, silos and
+        restarts, and is set, or not, together with what this turn changes.
+
+        A reminder of the same name is replaced. But one that repeats and is asked for with the very same
+        arguments goes on as it was, so that `on_activate` may set it each time. `self.context.reminders`
+        lists and cancels.
+
+        Args:
+            name: which of this actor's reminders; up to 256 bytes.
+            at: when it is due, with a time zone, here or as `timezone`. With `every`: a time with which
+                ticks keep step, which may be over.
+            delay: how long from now it is due, in seconds.
+            every: from one tick to the next, in seconds; the first comes after as long, unless `at` or
+                `delay` says otherwise.
+            cron: five fields, minute hour day month weekday, such as "0 9 * * MON-FRI"; or six that begin
+                with seconds.
+            timezone: what `cron` and times without a zone are meant in, such as "Europe/Berlin"; None: UTC.
+            payload: for each tick: text, numbers, bytes, lists and dicts.
+            missed: ticks whose time went by, as while no silo was there: "once": one runs for all of them;
+                "all": each runs; "skip": none does that could not begin within a minute of its time.
+            until: no tick is due after that.
+            count: how many ticks there are, those that are left out included.
+
+        Raises:
+            ArgumentError: it makes no sense, or would never tick, or there are too many; nothing was set.
+            AttributeError: in a @read_only turn, which never commits.
+            CommitFailed: no turn runs whose commit it would be part of; nothing was set.
+        """
+        reminders.check_name(name)
+        plan = reminders.plan(
+            at=at,
+            delay=delay,
+            every=every,
+            cron=cron,
+            timezone=timezone,
+            payload=payload,
+            missed=missed,
+            until=until,
+            count=count,
+        )
+        self._durum_host.remind(name, plan)
+
+    async def on_reminder(self, name: str, tick: Tick) -> None:
+        """Called when a reminder is due, as a turn like any other. Never early, and at least once.
+
+        If it raises, nothing of it is kept, the reminder stands, and the same tick comes again: after a
+        second, then less and less often, up to every five minutes.
+
+        Args:
+            name: which reminder.
+            tick: which of its ticks.
+        """
+
     async def on_activate(self) -> None:
         """Called once before the first turn of an activation; fields have their stored values."""
 
@@ -256,91 +309,3 @@ class Actor:
         Args:
             reason: why the activation ends, for people.
         """
-
-
-def _options(
-    cls: type[Actor], kind: str, version: int | None, given: Mapping[str, object]
-) -> KindOptions:
-    """The class's options: its own keywords, else what its base class has, else the defaults."""
-    title = cls.__qualname__
-    if given["reentrancy"] not in (None, "chain", "never"):
-        raise errors.ConfigError(
-            f'{title}: reentrancy={given["reentrancy"]!r}; write "chain" or "never".'
-        )
-    inherited: Mapping[str, object] = {}
-    for base in cls.__mro__[1:]:
-        before = vars(base).get(_OPTIONS_ATTRIBUTE)
-        if isinstance(before, KindOptions):
-            inherited = msgspec.structs.asdict(before)
-            break
-    merged = {**inherited, **{name: value for name, value in given.items() if value is not None}}
-    options = msgspec.convert({**merged, "kind": kind, "version": version or 1}, KindOptions)
-    setattr(cls, _OPTIONS_ATTRIBUTE, options)
-    return options
-
-
-def _seconds(title: str, name: str, value: object) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise errors.ConfigError(f"{title}: {name}={value!r}; write a positive timedelta.")
-    return value.total_seconds()
-
-
-def _count(title: str, name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise errors.ConfigError(f"{title}: {name}={value!r}; write a whole number above 0.")
-    return value
-
-
-def _placed(title: str, placement: object) -> dict[str, object]:
-    if placement is None:
-        return {}
-    if isinstance(placement, StatelessWorker):
-        return {"workers": placement.max_local}
-    if isinstance(placement, Placement):
-        return {"workers": 0, "placement": placement}
-    raise errors.ConfigError(
-        f"{title}: placement={placement!r}; write PreferLocal(), Random(), LeastLoaded(), "
-        "OnSilos(role=...) or StatelessWorker(max_local=...), or leave it out."
-    )
-
-
-def _names(title: str, aliases: object) -> tuple[str, ...]:
-    if not isinstance(aliases, tuple):
-        raise errors.ConfigError(f"{title}: aliases={aliases!r}; write a tuple of kind names.")
-    for alias in aliases:
-        rules.check_kind_name(title, alias)
-    return aliases
-
-
-def _take_shared_defaults(cls: type[Actor]) -> None:
-    """Move defaults that are made anew for each instance out of the class, where all would share them."""
-    taken: dict[str, object] = {}
-    for name in inspect.get_annotations(cls):
-        default = vars(cls).get(name)
-        if factory_of(default) is not None and not is_class_level(cls, name):
-            taken[name] = default
-            delattr(cls, name)
-    setattr(cls, _DEFAULTS_ATTRIBUTE, taken)
-
-
-def _build(cls: type[Actor], options: KindOptions, frame: FrameType) -> None:
-    """Build the class's kind now, or leave it for later where an annotation cannot be resolved yet."""
-    where: FrameType | None = frame
-    while where is not None and where.f_code.co_name == "__init_subclass__":
-        where = where.f_back
-    is_local = where is not None and where.f_locals is not where.f_globals
-    localns = where.f_locals if where is not None and is_local else None
-
-    def build() -> GrainKind:
-        return GrainKind(cls, Actor, options)
-
-    try:
-        kind = GrainKind(cls, Actor, options, localns)
-    except NameError:
-        setattr(cls, KIND_ATTRIBUTE, build)
-    else:
-        setattr(cls, KIND_ATTRIBUTE, kind)

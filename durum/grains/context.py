@@ -10,6 +10,8 @@ import msgspec
 from durum.grains.carried import Trace
 from durum.grains.entries import EntryStore
 from durum.grains.reference import Caller
+from durum.grains.reminders import NO_REMINDERS, Reminders
+from durum.grains.schedules import Plan
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 
@@ -24,6 +26,7 @@ class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         key: the call's idempotency key, or "".
         baggage: what the call brought along; durum.baggage is what onward calls take.
         trace: where in a distributed trace the call stands, if it says so.
+        reminders: the actor's own: listed and cancelled; `self.remind` sets them.
     """
 
     method: str = ""
@@ -32,6 +35,7 @@ class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key: str = ""
     baggage: Mapping[str, str] = {}
     trace: Trace | None = None
+    reminders: Reminders = NO_REMINDERS
 
 
 class Host(Caller, Protocol):
@@ -66,5 +70,15 @@ class Host(Caller, Protocol):
         Raises:
             TypeError: the kind does not publish such a thing.
             ValueError: it is too large.
+        """
+        ...
+
+    def remind(self, name: str, plan: Plan) -> None:
+        """Set a reminder with the running turn's commit.
+
+        Raises:
+            ArgumentError: it would never tick, or there are too many; nothing was set.
+            AttributeError: in a @read_only turn, which never commits.
+            CommitFailed: no turn runs whose commit it would be part of; nothing was set.
         """
         ...

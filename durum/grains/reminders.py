@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from durum import errors
+from durum.errors import DidRun
 from durum.grains import schedules
 from durum.grains.schedules import Missed, Plan, Standing
 from durum.wire import values
@@ -86,20 +87,15 @@ class Reminder(msgspec.Struct, frozen=True, kw_only=True):
 class Keeper(Protocol):
     """Who has the reminders of one activation."""
 
-    def remind(self, name: str, plan: Plan) -> None:
-        """Set one with the running turn's commit.
+    def cancel_reminder(self, name: str) -> None:
+        """Take one away with the running turn's commit.
 
         Raises:
-            ArgumentError: it would never tick, or there are too many; nothing was set.
             CommitFailed: no turn runs whose commit it would be part of.
         """
         ...
 
-    def cancel(self, name: str) -> None:
-        """Take one away with the running turn's commit. Raises CommitFailed as `remind` does."""
-        ...
-
-    async def standing(self) -> Mapping[str, Standing]:
+    async def reminders(self) -> Mapping[str, Standing]:
         """All of them, as the running turn has them."""
         ...
 
@@ -125,20 +121,36 @@ class Reminders:
             CommitFailed: no turn runs whose commit it would be part of.
         """
         check_name(name)
-        self._keeper.cancel(name)
+        self._keeper.cancel_reminder(name)
 
     async def get(self, name: str) -> Reminder | None:
         """One reminder, as this turn has it; None where there is none of that name."""
-        found = (await self._keeper.standing()).get(name)
+        found = (await self._keeper.reminders()).get(name)
         return None if found is None else describe(name, found)
 
     async def list(self) -> list[Reminder]:
         """All reminders of this actor, as this turn has them, by their names."""
-        found = await self._keeper.standing()
+        found = await self._keeper.reminders()
         return [describe(name, found[name]) for name in sorted(found)]
 
     def __repr__(self) -> str:
         return "<Reminders>"
+
+
+class _Nobody:
+    """The keeper where there is no actor."""
+
+    def cancel_reminder(self, name: str) -> None:
+        raise errors.CommitFailed(
+            f"there is no actor whose reminder {name!r} this would be; nothing was done.",
+            DidRun.NO,
+        )
+
+    async def reminders(self) -> Mapping[str, Standing]:
+        return {}
+
+
+NO_REMINDERS: Final = Reminders(_Nobody())
 
 
 def check_name(name: object) -> None:
@@ -168,12 +180,10 @@ def plan(
     missed: Missed = "once",
     until: datetime | None = None,
     count: int | None = None,
-    payload_limit: int,
 ) -> Plan:
     """Check what is asked for.
 
-    Args: as those of Actor.remind; and
-        payload_limit: bytes of an encoded payload.
+    Args: as those of Actor.remind.
 
     Raises:
         ArgumentError: it makes no sense; the message says what to write.
@@ -185,7 +195,7 @@ def plan(
             every_ms=0 if every is None else _milliseconds("every", every, least=1),
             cron=cron,
             zone=_zone_name(timezone),
-            payload=_encoded(payload, payload_limit),
+            payload=_encoded(payload),
             missed=missed,
             until=until,
             count=count,
@@ -211,22 +221,13 @@ def _plan(
     until: datetime | None,
     count: int | None,
 ) -> Plan:
-    if cron is not None and (every_ms or delay_ms is not None):
-        raise ValueError("cron=... says all its times; leave every=... and delay=... out")
-    if at is not None and delay_ms is not None:
-        raise ValueError("at=... and delay=... both say when it begins; give one")
-    if at is None and delay_ms is None and not every_ms and cron is None:
-        raise ValueError("say at=..., delay=..., every=... or cron=...")
     if missed not in ("once", "all", "skip"):
         raise ValueError(f'missed={missed!r}; write "once", "all" or "skip"')
     if count is not None and (type(count) is not int or count < 1):
         raise ValueError(f"count={count!r}; write a whole number above 0")
-    if cron is not None:
-        if not isinstance(cron, str):
-            raise ValueError(f"cron={cron!r}; write a text")
-        schedules.check_cron(cron)
-    schedules.zone_of(zone)
-    return Plan(
+    if cron is not None and not cron:
+        raise ValueError(f'cron={cron!r}; write a text such as "0 9 * * MON-FRI"')
+    found = Plan(
         every_ms=every_ms,
         cron=cron or "",
         zone=zone,
@@ -237,6 +238,8 @@ def _plan(
         count=count,
         payload=payload,
     )
+    schedules.check(found)
+    return found
 
 
 def _milliseconds(what: str, given: float | timedelta, *, least: int) -> int:
@@ -276,19 +279,13 @@ def _instant(what: str, given: object, zone: str) -> int:
     return math.ceil(given.timestamp() * 1000)
 
 
-def _encoded(payload: object, limit: int) -> bytes:
+def _encoded(payload: object) -> bytes:
     try:
-        data = values.codec(Any).verify(payload)
+        return values.codec(Any).verify(payload)
     except Misfit as exc:
         raise ValueError(
             f"payload: {exc}; it may hold text, numbers, bytes, lists and dicts"
         ) from exc
-    if len(data) > limit:
-        raise ValueError(
-            f"payload: it has {len(data)} bytes (limit {limit}). Keep it in a field, and only say here"
-            " where; or raise reminder_bytes"
-        )
-    return data
 
 
 # As people see it -----------------------------------------------------------------------------------------

@@ -118,14 +118,34 @@ class Run(msgspec.Struct, frozen=True):
     then: Standing | None
 
 
+def check(plan: Plan) -> None:
+    """Refuse a plan that makes no sense at any time.
+
+    Raises:
+        ValueError: the message says what to write.
+    """
+    if plan.cron and (plan.every_ms or plan.delay_ms is not None):
+        raise ValueError("cron=... says all its times; leave every=... and delay=... out")
+    if plan.at_ms is not None and plan.delay_ms is not None:
+        raise ValueError("at=... and delay=... both say when it begins; give one")
+    if not plan.repeats and plan.at_ms is None and plan.delay_ms is None:
+        raise ValueError("say at=..., delay=..., every=... or cron=...")
+    if plan.every_ms < 0 or (plan.delay_ms or 0) < 0:
+        raise ValueError("every=... and delay=... count forward; write what is above 0")
+    if plan.count is not None and plan.count < 1:
+        raise ValueError(f"count={plan.count}; write a whole number above 0")
+    if plan.cron:
+        check_cron(plan.cron)
+    zone_of(plan.zone)
+
+
 def begin(plan: Plan, now_ms: int) -> Standing:
     """Set a reminder.
 
     Raises:
-        ValueError: it would never tick; the message says why.
+        ValueError: it makes no sense, or would never tick; the message says why.
     """
-    if plan.count is not None and plan.count < 1:
-        raise ValueError(f"count={plan.count}; write a whole number above 0")
+    check(plan)
     due_ms = _first(plan, now_ms)
     if due_ms > LAST_MS:
         raise ValueError("its first tick would be after the year 9999")

@@ -14,17 +14,21 @@ from durum.silo import refusals
 from durum.silo.aside import Aside
 from durum.silo.durable import Durable
 from durum.silo.home import Home
+from durum.silo.hooks import run_hook
 from durum.silo.host import ActivationHost
 from durum.silo.mailbox import Mailbox
 from durum.silo.meters import Meter
 from durum.silo.performer import Performer
+from durum.silo.quiet import wait_quiet
 from durum.silo.reason import Reason
+from durum.silo.reminders import Book
+from durum.silo.reserved import Reserved
 from durum.silo.services import Services
 from durum.silo.stages import LEGAL, State
 from durum.silo.streams import Outgoing
-from durum.silo.turn import HOOK, HOOK_TURN, Hook, Sink, Turn, refuse
+from durum.silo.turn import HOOK_TURN, Sink, Turn, refuse
 from durum.telemetry import Log
-from durum.wire.administration import PREFIX
+from durum.wire.administration import PREFIX, TURNS
 from durum.wire.messages import Call
 
 _log = Log("durum.activation")
@@ -107,7 +111,7 @@ class Activation:
             tracking=home,
             lost=self.drop,
         )
-        host = ActivationHost(grain, services, self._performer, self._retire, self._set_timer)
+        host = ActivationHost(grain, services, self._performer, self)
         self._durable.instance = kind.create(key, host)
 
     @property
@@ -145,11 +149,9 @@ class Activation:
             sink: where its answer goes.
             now: boottime.
         """
-        known = self._methods.get(call.method)
+        known = self._methods.get(call.method) or self._unlisted(call, sink)
         if known is None:
-            if call.method.startswith(PREFIX):
-                return self._home.administer(sink, call)
-            return self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
+            return None
         method, meter = known
         if not method.plain and self._takes_specially(call, sink, method, meter):
             return None
@@ -172,11 +174,23 @@ class Activation:
             return self._performer.admit(turn, now)
         return self._take_unready(turn, now)
 
-    def _takes_specially(self, call: Call, sink: Sink, method: Method, meter: Meter) -> bool:
+    def _unlisted(self, call: Call, sink: Sink) -> tuple[Reserved, Meter] | None:
+        """What a call runs that is of no public method; None where it has been taken in already."""
+        if call.method in TURNS:
+            return self._beside().reserved(call.method)
+        if call.method.startswith(PREFIX):
+            self._home.administer(sink, call)
+        else:
+            self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
+        return None
+
+    def _takes_specially(
+        self, call: Call, sink: Sink, method: Method | Reserved, meter: Meter
+    ) -> bool:
         """Take in a call that is to be refused, or that asks for a stream. False where it is neither."""
         if method.opaque and not sink.trusted:
             self._refuse(sink, call, refusals.untrusted(self.grain, call.method))
-        elif not method.streams:
+        elif isinstance(method, Reserved) or not method.streams:
             return False
         elif not isinstance(sink, Outgoing):
             self._refuse(sink, call, refusals.no_call(self.grain, call.method))
@@ -228,14 +242,21 @@ class Activation:
 
     # What are no calls: timers and streams ----------------------------------------------------------
 
-    def _set_timer(self, spec: TimerSpec) -> Timer:
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """Begin a timer."""
         if self._state in {State.DEACTIVATING, State.GONE}:
             return Timer(spec.name, None)
         return self._beside().set_timer(spec)
 
+    @property
+    def book(self) -> Book:
+        """Its reminders."""
+        return self._beside().book
+
     def _beside(self) -> Aside:
         if self._aside is None:
-            self._aside = Aside(self.grain, self.kind, self._durable, self._services, self)
+            entries = self._performer.entries
+            self._aside = Aside(self.grain, self.kind, self._durable, self._services, self, entries)
         return self._aside
 
     def enter(self, turn: Turn, now: float) -> None:
@@ -312,7 +333,7 @@ class Activation:
             self._aside.stop()
         self._waiting.extend(self._mailbox.take_waiting())
         if self._mailbox.running:
-            await self._wait_quiet(within_s)
+            await wait_quiet(self._performer, self.grain, within_s)
         try:
             await self._say_goodbye(reason, within_s)
             if last is not None and self._is(State.DEACTIVATING):
@@ -351,36 +372,12 @@ class Activation:
                 self._settled = asyncio.Event()
             await self._settled.wait()
 
-    async def _wait_quiet(self, within_s: float) -> None:
-        quiet = self._performer.quiet = asyncio.Event()
-        try:
-            async with asyncio.timeout(within_s):
-                await quiet.wait()
-        except TimeoutError:
-            _log.warning("turns cancelled, they took too long to drain", grain=self.grain)
-            self._performer.cancel_all()
-            # A commit on its way is not cancelled, and ends by itself; code that ignores its
-            # cancellation may never end, and the token keeps what it does later from counting.
-            try:
-                async with asyncio.timeout(within_s):
-                    await quiet.wait()
-            except TimeoutError:
-                _log.error("turns ignore their cancellation and are left behind", grain=self.grain)
-
     async def _run_hook(self, code: Coroutine[Any, Any, None]) -> None:
-        """Run a hook, and commit what it has changed, as if it were a turn."""
-        hook = Hook()
-        before = HOOK.set(hook)
-        try:
-            await code
-            if hook.staged or self._durable.changed():
-                limit_s = self._services.config.limits.call_timeout_s
-                await self._performer.commit_now(limit_s, hook=hook)
-        finally:
-            hook.over = True
-            HOOK.reset(before)
+        limit_s = self._services.config.limits.call_timeout_s
+        await run_hook(code, self._durable, self._performer, limit_s)
 
-    def _retire(self) -> None:
+    def retire(self) -> None:
+        """It asks to be deactivated."""
         self._home.retire(self, Reason.REQUESTED)
 
     def _is(self, state: State) -> bool:

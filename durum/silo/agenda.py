@@ -1,5 +1,5 @@
-"""Which wake-ups one silo has to see to, and when. Pure: store time and news in, what to read and whom to wake
-out. Knows no store, no grain's code and no clock.
+"""Which wake-ups one silo has to see to, and when. Pure: store time and news in, what to read and whom to
+wake out. Knows no store, no grain's code and no clock.
 
 The store has every wake-up; in memory are those of the next few seconds. The law, for each partition that is
 held: whatever the store has and is not in memory is due at `unread` or later, and sorts behind `after`. So
@@ -23,6 +23,8 @@ Cursor = tuple[int, GrainId, bytes]
 
 
 class WakeUp(msgspec.Struct, frozen=True):
+    """One, as the store has it."""
+
     due_ms: int
     grain: GrainId
     name: bytes

@@ -1,21 +1,25 @@
-"""What an activation has besides calls: timers and streams. Owns which there are; their turns go through the
-activation's mailbox like all others.
+"""What an activation has besides calls: timers, streams and reminders. Owns which there are; their turns go
+through the activation's mailbox like all others.
 
-Most activations have neither, so this is made when it is first needed.
+Most activations have none, so this is made when it is first needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from durum.grains.kind import GrainKind, Method
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
+from durum.silo.durable import Durable
 from durum.silo.meters import Meter
+from durum.silo.reminders import Book
+from durum.silo.reserved import Reserved, reserved
 from durum.silo.services import Services
+from durum.silo.stored import StoredEntries
 from durum.silo.streams import Lane, Outgoing
 from durum.silo.timers import Timers
-from durum.silo.turn import Grain
 
 
 class Aside:
@@ -27,13 +31,33 @@ class Aside:
         durable: its durable side.
         services: the silo's.
         lane: the activation.
+        entries: its record, patiently read.
     """
 
-    __slots__ = ("_durable", "_lane", "_streams", "_timers")
+    __slots__ = (
+        "_durable",
+        "_kind",
+        "_lane",
+        "_reserved",
+        "_services",
+        "_streams",
+        "_timers",
+        "book",
+    )
 
     def __init__(
-        self, grain: GrainId, kind: GrainKind, durable: Grain, services: Services, lane: Lane
+        self,
+        grain: GrainId,
+        kind: GrainKind,
+        durable: Durable,
+        services: Services,
+        lane: Lane,
+        entries: Callable[[], StoredEntries],
     ) -> None:
+        self.book = Book(grain, kind, durable, services, entries)
+        self._reserved = reserved(self.book)
+        self._kind = kind
+        self._services = services
         self._durable = durable
         self._lane = lane
         self._timers = Timers(grain, kind, durable, services, lane)
@@ -47,6 +71,11 @@ class Aside:
     def set_timer(self, spec: TimerSpec) -> Timer:
         """Begin a timer."""
         return self._timers.start(spec)
+
+    def reserved(self, request: str) -> tuple[Reserved, Meter]:
+        """What a request runs that the author did not write."""
+        runs = self._reserved[request]
+        return runs, self._services.meters.timer(self._kind.name, runs.name)
 
     def begin(self, stream: Outgoing, method: Method, meter: Meter, instance: Any) -> None:
         """Begin a stream.

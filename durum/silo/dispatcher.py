@@ -26,7 +26,7 @@ from durum.silo.services import Services
 from durum.silo.streams import Outgoings
 from durum.silo.turn import Sink, Turn, refuse
 from durum.silo.unanswered import Unanswered
-from durum.wire.administration import ANYWHERE, PREFIX, WATCH
+from durum.wire.administration import ANYWHERE, PREFIX, TURNS, WATCH
 from durum.wire.messages import Call, Cancel, Credit, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
@@ -227,7 +227,7 @@ class Dispatcher:
             return errors.ShuttingDown(f"{self._silo} is stopping; the call did not run.")
         kind, key = split_grain_id(call.grain)
         # An operator may look at what is left of a kind that nobody hosts any more.
-        if kind not in self._catalog.kinds and not call.method.startswith(PREFIX):
+        if kind not in self._catalog.kinds and not _is_asked_of_owner(call):
             return refusals.no_such_kind(call.grain, self._silo)
         try:
             # Only our own clients keep the rules for keys by themselves.
@@ -241,8 +241,10 @@ class Dispatcher:
         kind = self._catalog.kind_of(call.grain)
         if call.method == WATCH:
             return self._watch(sink, call, kind, holding)
-        if kind is None or call.method.startswith(PREFIX):
+        if kind is None or _is_asked_of_owner(call):
             return self._administration.take(sink, call, holding)
+        if kind.stateless:  # nobody wakes a worker
+            return self._refuse(sink, call, refusals.no_such_method(kind, call.method))
         now = self._services.clock.boottime()
         if not self._services.lease.held(now):
             return self._refuse(sink, call, refusals.lapsed(call.grain))
@@ -375,3 +377,8 @@ class Dispatcher:
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._silo} tracked={len(self._tracked)} {self._services.load!r}>"
+
+
+def _is_asked_of_owner(call: Call) -> bool:
+    """Whether the grain's owner answers, and not the grain."""
+    return call.method.startswith(PREFIX) and call.method not in TURNS

@@ -326,9 +326,11 @@ class Durable:
         repeated = sending.attempts > 1
         services.committed(self._partition, self._token, committed.commits, repeated)
         staged = sending.staged
-        if staged is not None and staged.concerns_offices:
-            for office in services.offices:
-                office.landed(self._partition, self._token, self.grain, staged, 0)
+        if staged is not None:
+            staged.landed()
+            if staged.concerns_offices:
+                for office in services.offices:
+                    office.landed(self._partition, self._token, self.grain, staged, 0)
         self._finish(sending, None)
 
     def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
@@ -377,7 +379,7 @@ class Durable:
     def _tell_of_doubt(self, sending: Sending) -> None:
         if sending.staged is not None and sending.staged.concerns_offices:
             for office in self._services.offices:
-                office.doubted(self._partition, self._token, self.grain)
+                office.doubted(self._partition, self._token, self.grain, sending.staged)
 
     def _finish(self, sending: Sending, error: errors.CommitFailed | None) -> None:
         self._sending = None

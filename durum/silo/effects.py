@@ -21,9 +21,32 @@ one: a list without messages and wake-ups concerns nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from durum.ids import GrainId, Token
+
+
+class Companion(Protocol):
+    """Who stages effects that depend on what is stored, and wants to know when they are true."""
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether the store has to be asked before the effects can be committed."""
+        ...
+
+    async def resolve(self, staged: Staged) -> None:
+        """Ask it, and stage what follows.
+
+        Raises:
+            CommitFailed: it does not answer, or the grain is not ours any more.
+            ArgumentError: what was asked for cannot be; the turn fails by it.
+        """
+        ...
+
+    def landed(self) -> None:
+        """The effects are true."""
+        ...
 
 
 class Staged:
@@ -35,9 +58,10 @@ class Staged:
         wake: wake-ups of the grain by name: store time in milliseconds, or None to drop it.
         park: dead letters of the grain's partition by name, to set or, for None, to drop.
         limited: the commit is refused where the outbox is full.
+        companions: see Companion.
     """
 
-    __slots__ = ("limited", "park", "parts", "send", "wake")
+    __slots__ = ("companions", "limited", "park", "parts", "send", "wake")
 
     def __init__(self) -> None:
         self.parts: dict[bytes, bytes | None] = {}
@@ -45,6 +69,7 @@ class Staged:
         self.wake: dict[bytes, int | None] = {}
         self.park: dict[bytes, bytes | None] = {}
         self.limited = False
+        self.companions: Sequence[Companion] = ()
 
     def set_part(self, name: bytes, content: bytes | None) -> None:
         """Set a part of the record, or drop it. The last word on a name counts; so for the others."""
@@ -73,8 +98,24 @@ class Staged:
         """Whether somebody has to act on it once it is true."""
         return bool(self.send or self.wake)
 
+    @property
+    def unresolved(self) -> bool:
+        """Whether the store has to be asked first."""
+        return any(each.unresolved for each in self.companions)
+
+    async def resolve(self) -> None:
+        """Ask it. Raises as Companion.resolve does."""
+        for each in self.companions:
+            if each.unresolved:
+                await each.resolve(self)
+
+    def landed(self) -> None:
+        """They are true."""
+        for each in self.companions:
+            each.landed()
+
     def __bool__(self) -> bool:
-        return bool(self.parts or self.send or self.wake or self.park)
+        return bool(self.parts or self.send or self.wake or self.park) or self.unresolved
 
     def __repr__(self) -> str:
         counts = (("parts", self.parts), ("send", self.send), ("wake", self.wake))
@@ -99,7 +140,7 @@ class Office(Protocol):
         """
         ...
 
-    def doubted(self, partition: int, token: Token, grain: GrainId) -> None:
-        """Nobody knows whether a commit with effects has succeeded, and it may do so later: look in the
-        store."""
+    def doubted(self, partition: int, token: Token, grain: GrainId, staged: Staged) -> None:
+        """Nobody knows whether a commit with these effects has succeeded, and it may do so later: look in
+        the store."""
         ...

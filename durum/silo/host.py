@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Protocol
 
 from durum import errors
 from durum.client.delivery import NO_TURN, Origin
@@ -13,16 +14,36 @@ from durum.grains.entries import EntryStore
 from durum.grains.filters import FilteredCaller
 from durum.grains.kind import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.reminders import Reminders
+from durum.grains.schedules import Plan, Standing
 from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 from durum.silo.effects import Staged
 from durum.silo.performer import Performer
+from durum.silo.reminders import Book
 from durum.silo.services import Services
 from durum.silo.staging import staging
 from durum.silo.turn import CURRENT, HOOK, HOOK_TURN, Turn
 from durum.wire.administration import WATCH
 from durum.wire.messages import Hop
+
+
+class Alive(Protocol):
+    """The activation."""
+
+    @property
+    def book(self) -> Book:
+        """Its reminders."""
+        ...
+
+    def retire(self) -> None:
+        """It asks to be deactivated."""
+        ...
+
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """Begin a timer."""
+        ...
 
 
 class ActivationHost:
@@ -32,32 +53,29 @@ class ActivationHost:
         grain: which.
         services: the silo's.
         performer: runs its turns.
-        retire: called when it asks to be deactivated.
-        set_timer: begins a timer.
+        alive: the activation.
     """
 
-    __slots__ = ("_grain", "_performer", "_retire", "_services", "set_timer")
+    __slots__ = ("_alive", "_grain", "_performer", "_services")
 
     def __init__(
         self,
         grain: GrainId,
         services: Services,
         performer: Performer,
-        retire: Callable[[], None],
-        set_timer: Callable[[TimerSpec], Timer],
+        alive: Alive,
     ) -> None:
         self._grain = grain
         self._services = services
         self._performer = performer
-        self._retire = retire
-        self.set_timer = set_timer
+        self._alive = alive
 
     @property
     def context(self) -> TurnContext:
         """The call that the running turn serves."""
         turn = CURRENT.get()
         if turn is None:
-            return TurnContext()
+            return TurnContext(reminders=Reminders(self))
         carried = turn.call.carried
         return TurnContext(
             method=turn.method.name,
@@ -66,6 +84,7 @@ class ActivationHost:
             key=turn.key,
             baggage={} if carried is None else carried.baggage,
             trace=trace_of(carried),
+            reminders=Reminders(self),
         )
 
     @property
@@ -127,6 +146,24 @@ class ActivationHost:
             origin = Origin((Hop(self._grain, HOOK_TURN),))
         return self._services.router.stream(target, method, args, options, origin=origin)
 
+    def set_timer(self, spec: TimerSpec) -> Timer:
+        """Begin a timer."""
+        return self._alive.set_timer(spec)
+
+    def remind(self, name: str, plan: Plan) -> None:
+        """Set a reminder with the running turn's commit."""
+        self._refuse_stateless("remind()")
+        self._alive.book.remind(name, plan)
+
+    def cancel_reminder(self, name: str) -> None:
+        """Take a reminder away with the running turn's commit."""
+        self._refuse_stateless("reminders.cancel()")
+        self._alive.book.cancel(name)
+
+    async def reminders(self) -> Mapping[str, Standing]:
+        """All reminders, as the running turn has them."""
+        return await self._alive.book.standing()
+
     def _stage(self, what: str) -> Staged:
         """The effects that the running turn's commit will have.
 
@@ -134,13 +171,16 @@ class ActivationHost:
             AttributeError: a @read_only turn, which never commits.
             CommitFailed: no turn runs, or the actor has nothing to commit to; nothing was done.
         """
+        self._refuse_stateless(what)
+        return staging(self._grain, what)
+
+    def _refuse_stateless(self, what: str) -> None:
         if self._performer.stateless:
             raise errors.CommitFailed(
                 f"{self._grain}: {what} in a stateless worker, which has nothing durable that it could go"
                 " along with; nothing was done. Let an ordinary actor do it.",
                 DidRun.ROLLED_BACK,
             )
-        return staging(self._grain, what)
 
     async def save(self) -> None:
         """Commit what the running turn has so far.
@@ -190,7 +230,7 @@ class ActivationHost:
 
     def deactivate(self) -> None:
         """Go as soon as the present turn has ended."""
-        self._retire()
+        self._alive.retire()
 
 
 class _Unfiltered:

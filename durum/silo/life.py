@@ -172,6 +172,7 @@ class Life:
             router=self._router,
             tasks=self._tasks,
             store_time=self._table.store_time,
+            reckoned=self._table.reckoned,
             committed=self._on_committed,
             halt=self._halt,
             base=copy_context(),

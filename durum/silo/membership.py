@@ -126,6 +126,7 @@ class Membership:
             self._lease.end()
             await self._explain_loss()
             raise
+        self._table.hear_time(beat.time, sent_at, self._clock.boottime())
         if beat.status is Status.DEAD:
             self._lease.end()
             if self._leaving:

@@ -144,6 +144,7 @@ class Meters:
         self.loads = Durations()
         self.reads = Durations()  # of entries of collections
         self.commits = Durations()
+        self.lateness = Durations()  # of reminders' ticks, against their due times
 
     def serve(self, kind: GrainKind) -> Mapping[str, tuple[Method, Meter]]:
         """A kind's public methods by name, each with its meter."""

@@ -65,6 +65,7 @@ class Services:
         router: for calls that grains make.
         tasks: owner of the tasks that turns need.
         store_time: the store's clock as this silo reckons it, seconds.
+        reckoned: a time, likewise, that the store's clock has surely reached.
         committed: told each partition's commit counter as commits return it, with the token that they
             carried and whether they were sent more than once.
         halt: told of what no silo may go on after.
@@ -92,6 +93,7 @@ class Services:
     router: Router
     tasks: TaskOwner
     store_time: Callable[[], float]
+    reckoned: Callable[[], float]
     committed: Callable[[int, Token, int, bool], None]
     halt: Callable[[BaseException], None]
     base: Context

@@ -165,7 +165,9 @@ class Settlement:
         """Whether the store has to be asked before a commit: for entries, or for a version never loaded."""
         if with_state and self._durable.unresolved:
             return True
-        return bool(staged) and self._durable.version is None
+        if not staged:
+            return False
+        return self._durable.version is None or staged.unresolved
 
     def _resolve(self, turn: Turn, outcome: Reply | Failure, *, with_state: bool) -> None:
         """Look up what the turn has changed without a look at it, then commit."""
@@ -181,17 +183,19 @@ class Settlement:
         self, turn: Turn, outcome: Reply | Failure, *, with_state: bool
     ) -> None:
         try:
-            await self._look(with_state=with_state)
+            await self._look(turn.staged, with_state=with_state)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the turn fails by it
             self.raised(turn, exc)
         else:
             self.settle(turn, outcome, with_state=with_state)
 
-    async def _look(self, *, with_state: bool = True) -> None:
+    async def _look(self, staged: Staged | None, *, with_state: bool = True) -> None:
         if with_state:
             await self._durable.resolve()
         if self._durable.version is None:
             await StoredEntries(self._durable, self._services, self._lost).know_version()
+        if staged is not None:
+            await staged.resolve()
 
     def _settled(
         self, turn: Turn, outcome: Reply | Failure, error: errors.CallError | None
@@ -299,7 +303,7 @@ class Settlement:
             )
         holder = turn or hook
         if self._looks_first(None if holder is None else holder.staged, with_state=True):
-            await self._look()
+            await self._look(None if holder is None else holder.staged)
         staged = None
         if holder is not None:
             staged, holder.staged = holder.staged, None

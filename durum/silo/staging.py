@@ -40,3 +40,12 @@ def staging(grain: GrainId, what: str) -> Staged:
         " done. Do it in a method, before it ends.",
         DidRun.ROLLED_BACK,
     )
+
+
+def staged_so_far(grain: GrainId) -> Staged | None:
+    """What the running turn of a grain has staged, or its hook, if anything."""
+    turn = CURRENT.get()
+    if turn is not None and not turn.over and turn.call.grain == grain:
+        return turn.staged
+    hook = HOOK.get()
+    return None if hook is None or hook.over else hook.staged

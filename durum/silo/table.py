@@ -15,7 +15,7 @@ from durum.silo.patience import answered
 from durum.silo.ports import Ports
 from durum.silo.regression import lost
 from durum.silo.sightings import Sightings
-from durum.silo.store_clock import StoreClock
+from durum.silo.store_clock import FOLLOW_S, StoreClock
 from durum.store.protocol import TableRead
 from durum.telemetry import Log
 from durum.views import SiloRow, View
@@ -46,10 +46,10 @@ class Table:
         self._lease = lease
         self._limits = ports.config.lease
         self._healthy_gap_s = ports.config.probing.poll_s + ports.config.lease.store_timeout_s
+        self.time: Final = StoreClock()
         self._last: TableRead | None = None
         self._view = View(version=-1)
         self._reading = asyncio.Lock()
-        self._time = StoreClock()
         self._listeners: list[Callable[[View], None]] = []
 
     @property
@@ -71,10 +71,27 @@ class Table:
         self._listeners.append(on_view)
 
     def store_time(self) -> float:
-        """The store's clock as of now, seconds since 1970, reckoned from the last reading."""
-        if not self._time.known:
-            return self._clock.wall()
-        return self._time.at(self._clock.boottime())
+        """The store's clock as of now, seconds since 1970, as well as this silo can reckon."""
+        return self.time.at(self._clock.boottime()) if self.time.known else self._clock.wall()
+
+    def reckoned(self) -> float:
+        """A time that the store's clock has surely reached; 0 before the first reading."""
+        return self.time.surely(self._clock.boottime()) if self.time.known else 0.0
+
+    def hear_time(self, time: float, asked_at: float, now: float) -> None:
+        """The store has told its time. Args: as those of StoreClock.read."""
+        ahead_s = self.time.ahead_s
+        jump_s = self.time.read(time, asked_at, now)
+        if jump_s:
+            # No lease and no hold-off is kept by it; what is due or stored until some time of day is.
+            _log.error(
+                "the store's clock was set",
+                silo=self.me,
+                by_s=round(jump_s, 1),
+                followed_after_s=FOLLOW_S if jump_s > 0 else 0.0,
+            )
+        elif ahead_s and not self.time.ahead_s:
+            _log.warning("the store's clock is followed again", silo=self.me)
 
     async def read(self) -> View:
         """Read the table anew.
@@ -142,10 +159,7 @@ class Table:
             read.heartbeats, now, healthy_gap_s=self._healthy_gap_s if ours_works else 0.0
         )
         self._last = read
-        jump_s = self._time.read(read.time, asked_at, now)
-        if jump_s:
-            # No lease and no hold-off is kept by it; what is stored until some time of day is.
-            _log.error("the store's clock was set", silo=self.me, by_s=round(jump_s, 1))
+        self.hear_time(read.time, asked_at, now)
         if read.view.version != self._view.version:
             self._view = read.view
             _log.debug("view changed", version=read.view.version, live=len(read.view.live))

@@ -12,6 +12,9 @@ Part = tuple[bytes, bytes]
 
 RESERVED: Final = b"\0"
 """Names that begin so are Durum's own. Those of a collection begin with its field's name."""
+REMINDERS: Final = b"\x00r"
+"""What the names of parts begin with that hold reminders. Collections' names begin otherwise."""
+
 PAGE_BYTES: Final = 1024 * 1024
 """A page ends with the part that reaches this many bytes of content."""
 PURGED_PER_COMMIT: Final = 1000

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from durum import errors
+from durum.clock import SystemClock
 from durum.config import Limits
 from durum.grains.actor import Actor
 from durum.grains.collection import Collection
@@ -14,6 +15,8 @@ from durum.grains.context import TurnContext
 from durum.grains.kind import kind_of
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
+from durum.grains.reminders import Reminders, refused
+from durum.grains.schedules import Plan, Standing, begin
 from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.store.parts import Part
@@ -29,9 +32,9 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
         assert account.balance == 15
 
     Nothing commits or rolls back, no hook runs, and one turn does not wait for another. `save()` and
-    `deactivate()` do nothing, nobody sees what it publishes, and timers never tick: call their method
-    yourself. Calls to other actors are refused; give the instance a stand-in:
-    `account.actor = lambda cls, key: fake`.
+    `deactivate()` do nothing, nobody sees what it publishes, and neither timers nor reminders tick: call
+    their method, or `on_reminder`, yourself; `context.reminders` tells which were set. Calls to other
+    actors are refused; give the instance a stand-in: `account.actor = lambda cls, key: fake`.
 
     Args:
         cls: the actor's class.
@@ -84,8 +87,11 @@ class _NoEntries:
 class _Nowhere:
     """The host of an actor that has none."""
 
-    context = TurnContext()
     entries = _NoEntries()
+
+    def __init__(self) -> None:
+        self._standing: dict[str, Standing] = {}
+        self.context = TurnContext(reminders=Reminders(self))
 
     def call(
         self,
@@ -121,3 +127,16 @@ class _Nowhere:
 
     def publish(self, event: object) -> None:
         """Nobody watches."""
+
+    def remind(self, name: str, plan: Plan) -> None:
+        """Only kept, for the test to look at."""
+        try:
+            self._standing[name] = begin(plan, int(SystemClock().wall() * 1000))
+        except ValueError as exc:
+            raise refused(exc) from exc
+
+    def cancel_reminder(self, name: str) -> None:
+        self._standing.pop(name, None)
+
+    async def reminders(self) -> Mapping[str, Standing]:
+        return self._standing

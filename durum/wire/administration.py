@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from durum.ids import GrainId, SiloId
+from durum.wire.reminders import REMIND, TRUST_CLOCK, WAKE, WAKE_UPS
 
 PREFIX: Final = "durum."
 INSPECT: Final = "durum.inspect"
@@ -25,8 +26,10 @@ NOW: Final = "durum.now"
 WATCH: Final = "durum.watch"
 """Asks for a stream of what a grain publishes; no operator's request, but it goes the same way."""
 
-ANYWHERE: Final = frozenset({SCAN, COUNT, SILOS, NOW})
+ANYWHERE: Final = frozenset({SCAN, COUNT, SILOS, NOW, WAKE_UPS, TRUST_CLOCK})
 """Those that any silo answers, whatever it owns."""
+TURNS: Final = frozenset({WAKE, REMIND})
+"""Those that are turns of their grain, and wait in its mailbox as calls do."""
 PAGE_LIMIT: Final = 1000
 
 

@@ -85,7 +85,7 @@ async def test_turn_that_is_left_behind_commits_nothing_beside_the_next_activati
     assert await stubborn.add(1) == 1
     slow = asyncio.get_running_loop().create_task(outcome(stubborn.add_slowly(10, 120.0)))
     await asyncio.sleep(1)
-    house.silo().life.catalog.activations[stubborn._durum_target.grain]._retire()  # type: ignore[attr-defined]
+    house.silo().life.catalog.activations[stubborn._durum_target.grain].retire()  # type: ignore[attr-defined]
     await asyncio.sleep(60)
     assert await stubborn.count() == 1
     late = await slow
