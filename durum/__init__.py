@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from durum.grains.publishing import Publishes
     from durum.grains.reference import options
+    from durum.grains.reminders import Reminder, Reminders, Tick
     from durum.grains.state import field
     from durum.grains.timers import Timer
     from durum.grains.watching import Watch, watch
@@ -108,6 +109,8 @@ __all__ = [
     "Quarantined",
     "Random",
     "Rejected",
+    "Reminder",
+    "Reminders",
     "RemoteError",
     "ReplyForgotten",
     "ShuttingDown",
@@ -119,6 +122,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamMoved",
     "Superseded",
+    "Tick",
     "Timer",
     "Tls",
     "Trace",
@@ -154,6 +158,9 @@ _ELSEWHERE: Final = {
     "Silo": "durum.silo.silo",
     "SiloConfig": "durum.config",
     "StatelessWorker": "durum.grains.placement",
+    "Reminder": "durum.grains.reminders",
+    "Reminders": "durum.grains.reminders",
+    "Tick": "durum.grains.reminders",
     "Timer": "durum.grains.timers",
     "Tls": "durum.config",
     "Trace": "durum.grains.carried",

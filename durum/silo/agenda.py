@@ -15,20 +15,8 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from durum.ids import GrainId, split_grain_id
-
-Cursor = tuple[int, GrainId, bytes]
-
-
-class WakeUp(msgspec.Struct, frozen=True):
-    """One, as the store has it."""
-
-    due_ms: int
-    grain: GrainId
-    name: bytes
-
+from durum.silo.wakeup_rows import Held, Page, Row, WakeUp
 
 AHEAD_MS: Final = 5_000
 """Wake-ups are read so long before they are due."""
@@ -42,91 +30,6 @@ _ATTEMPTS: Final = 10
 AGAIN_MS: Final = 60_000
 UNHOSTED_MS: Final = 300_000
 """So long no wake-up of a kind is tried that nobody hosts."""
-
-
-class Row:
-    """One wake-up in memory.
-
-    Args:
-        partition, grain, name: which.
-        due_ms: when it is due.
-
-    Attributes:
-        at_ms: when it may be tried.
-        attempts: how often it was tried in vain.
-        out: somebody is being woken by it.
-        told: its due time was changed meanwhile...
-        then_ms: ... to this; None: dropped.
-    """
-
-    __slots__ = (
-        *("at_ms", "attempts", "due_ms", "grain", "name"),
-        *("out", "partition", "then_ms", "told"),
-    )
-
-    def __init__(self, partition: int, grain: GrainId, name: bytes, due_ms: int) -> None:
-        self.partition: Final = partition
-        self.grain: Final = grain
-        self.name: Final = name
-        self.due_ms = due_ms
-        self.at_ms = due_ms
-        self.attempts = 0
-        self.out = False
-        self.told = False
-        self.then_ms: int | None = None
-
-    def __repr__(self) -> str:
-        return f"<Row {self.grain} {self.name!r} {self.due_ms}{' out' if self.out else ''}>"
-
-
-class Page:
-    """Wake-ups that are to be read.
-
-    Args:
-        partition: of which.
-        after: those behind this; None: all.
-        until_ms: only those due by then are kept.
-        limit: at most so many.
-    """
-
-    __slots__ = ("after", "held", "limit", "partition", "until_ms")
-
-    def __init__(self, held: _Held, until_ms: int, limit: int) -> None:
-        self.held: Final = held
-        self.partition: Final = held.partition
-        self.after: Final = held.after
-        self.until_ms: Final = until_ms
-        self.limit: Final = limit
-
-    def __repr__(self) -> str:
-        return f"<Page of {self.partition} after {self.after}>"
-
-
-class _Held:
-    """One partition. The law is its first two attributes'."""
-
-    __slots__ = (
-        *("after", "again_ms", "heard", "not_before", "partition"),
-        *("reading", "rows", "stamp", "unread"),
-    )
-
-    def __init__(self, partition: int, earliest_ms: int | None) -> None:
-        self.partition: Final = partition
-        self.unread = earliest_ms
-        self.after: Cursor | None = None
-        self.rows: dict[tuple[GrainId, bytes], Row] = {}
-        self.reading = False
-        self.heard: int | None = None  # of news while a page is being read
-        self.not_before = 0
-        self.again_ms: int | None = None  # when all is read again
-        self.stamp = 0
-
-    def lower(self, due_ms: int) -> None:
-        """Something due then may be in the store, and is not in memory."""
-        if self.unread is None or due_ms < self.unread:
-            self.unread = due_ms
-        if self.after is not None and due_ms <= self.after[0]:
-            self.after = (due_ms, GrainId(""), b"")
 
 
 class Agenda:
@@ -144,7 +47,7 @@ class Agenda:
         self._limit: Final = rows
         self._page: Final = page
         self._ahead_ms: Final = ahead_ms
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._reads: list[tuple[int, int, int]] = []  # when to read, partition, stamp
         self._due: list[tuple[int, int, Row]] = []  # when to try, a number, row; some are stale
         self._serial = 0
@@ -165,7 +68,7 @@ class Agenda:
             earliest_ms: when the store's first wake-up of it is due; None: there is none.
         """
         self.drop(partition)
-        held = self._held[partition] = _Held(partition, earliest_ms)
+        held = self._held[partition] = Held(partition, earliest_ms)
         self._schedule(held)
 
     def drop(self, partition: int) -> None:
@@ -264,7 +167,7 @@ class Agenda:
             held.lower(heard)
         self._schedule(held)
 
-    def _take_in(self, held: _Held, found: WakeUp, now_ms: int) -> None:
+    def _take_in(self, held: Held, found: WakeUp, now_ms: int) -> None:
         row = held.rows.get((found.grain, found.name))
         if row is not None:
             if not row.out and found.due_ms < row.due_ms:
@@ -354,21 +257,21 @@ class Agenda:
         held = self._held.get(row.partition)
         return held is not None and held.rows.get((row.grain, row.name)) is row and not row.out
 
-    def _taken_back(self, row: Row) -> _Held | None:
+    def _taken_back(self, row: Row) -> Held | None:
         """A row is not out any more. Its partition, where that is still held as it was."""
         row.out = False
         held = self._held.get(row.partition)
         return held if held is not None and held.rows.get((row.grain, row.name)) is row else None
 
     def _keep_or_leave(
-        self, held: _Held, grain: GrainId, name: bytes, due_ms: int, now_ms: int
+        self, held: Held, grain: GrainId, name: bytes, due_ms: int, now_ms: int
     ) -> None:
         if due_ms <= now_ms + self._ahead_ms and self.rows < 2 * self._limit:
             self._keep(held, grain, name, due_ms)
         else:
             self._leave(held, due_ms)
 
-    def _keep(self, held: _Held, grain: GrainId, name: bytes, due_ms: int) -> None:
+    def _keep(self, held: Held, grain: GrainId, name: bytes, due_ms: int) -> None:
         row = held.rows[grain, name] = Row(held.partition, grain, name, due_ms)
         self.rows += 1
         self._push(row)
@@ -377,11 +280,11 @@ class Agenda:
         self._serial += 1
         heapq.heappush(self._due, (row.at_ms, self._serial, row))
 
-    def _forget(self, held: _Held, row: Row) -> None:
+    def _forget(self, held: Held, row: Row) -> None:
         del held.rows[row.grain, row.name]
         self.rows -= 1
 
-    def _leave(self, held: _Held, due_ms: int) -> None:
+    def _leave(self, held: Held, due_ms: int) -> None:
         """Leave a wake-up in the store until its time comes near."""
         if held.reading:
             held.heard = due_ms if held.heard is None else min(held.heard, due_ms)
@@ -391,13 +294,13 @@ class Agenda:
         if held.unread != before:
             self._schedule(held)
 
-    def _look_again(self, held: _Held, at_ms: int) -> None:
+    def _look_again(self, held: Held, at_ms: int) -> None:
         if held.again_ms is None or at_ms < held.again_ms:
             held.again_ms = at_ms
             if not held.reading:
                 self._schedule(held)
 
-    def _schedule(self, held: _Held) -> None:
+    def _schedule(self, held: Held) -> None:
         held.stamp += 1
         times = [] if held.unread is None else [held.unread - self._ahead_ms]
         if held.again_ms is not None:

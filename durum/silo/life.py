@@ -39,6 +39,7 @@ from durum.silo.services import Services
 from durum.silo.settings import Platform, Settings
 from durum.silo.statistics import SiloStatistics, StoreStatistics
 from durum.silo.table import Table
+from durum.silo.verifier import Verifier
 from durum.store.protocol import Durability, Genesis, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
@@ -186,8 +187,10 @@ class Life:
             version=self._version,
         )
         inward.lead_to(self._dispatcher, self._router)
-        self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, self._on_superseded)
+        verifier = Verifier(self._store, self._tasks, self._halt)
+        self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, verifier.suspect)
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
+        verifier.serve(self.ownership)
         administration = Administration(
             silo=self.id,
             partitions=self._genesis.partitions,
@@ -362,24 +365,6 @@ class Life:
     def _on_committed(self, partition: int, token: Token, commits: int, repeated: bool) -> None:  # noqa: FBT001 - for every commit
         if not self.ownership.committed(partition, token, commits, repeated=repeated):
             self._halt(refusals.counted_twice(partition, commits))
-
-    def _on_superseded(self, partition: int) -> None:
-        """A commit or load was refused. Where the token is still ours, only that grain was behind."""
-        holding = self.ownership.holding(partition)
-        if holding is not None:
-            self._tasks.start(self._verify(partition, holding.token), f"verify {partition}")
-
-    async def _verify(self, partition: int, token: Token) -> None:
-        try:
-            await self._store.verify(partition, token)
-        except errors.Superseded:
-            holding = self.ownership.holding(partition)
-            if holding is not None and holding.token == token:
-                self.ownership.superseded(partition)
-        except errors.DataLoss as exc:
-            self._halt(exc)
-        except errors.StoreUnavailable as exc:
-            _log.debug("cannot verify a partition", partition=partition, error=str(exc))
 
     def _halt(self, error: BaseException) -> None:
         if not self._halted.done():

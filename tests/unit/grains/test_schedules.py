@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -136,7 +137,7 @@ def test_cron_ticks_after_the_gap_in_the_night_when_an_hour_is_missing() -> None
 def test_hourly_cron_ticks_each_hour_of_a_day_of_twenty_five() -> None:
     """What is meant by the hour is not meant by the clock's face."""
     found = ticks(Plan(cron="0 * * * *", zone=BERLIN), ms("2026-10-25T00:30", BERLIN), 4)
-    assert [b - a for a, b in zip(found, found[1:], strict=False)] == [HOUR] * 3
+    assert [b - a for a, b in itertools.pairwise(found)] == [HOUR] * 3
 
 
 @pytest.mark.parametrize(
