@@ -1,5 +1,5 @@
-"""The store's clock as this silo reckons it between readings. Owns the reckoning, and which readings to believe;
-knows no store. All instants are this silo's own boottime.
+"""The store's clock as this silo reckons it between readings. Owns the reckoning, and which readings to
+believe; knows no store. All instants are this silo's own boottime.
 
 What is due is due by the store's time, and somebody may set that clock. Back: then what is due waits with it,
 since nothing may be early. Forward, by mistake perhaps: then all that is due in a week would be due at once;
