@@ -12,8 +12,12 @@ Part = tuple[bytes, bytes]
 
 RESERVED: Final = b"\0"
 """Names that begin so are Durum's own. Those of a collection begin with its field's name."""
+MARKS: Final = b"\x00m"
+"""What the names of marks begin with: of messages that were received. They outlive the grain for a while."""
 REMINDERS: Final = b"\x00r"
-"""What the names of parts begin with that hold reminders. Collections' names begin otherwise."""
+"""Likewise the definitions of reminders."""
+DELAYED: Final = b"\x00d"
+"""Likewise messages that are not due yet."""
 
 PAGE_BYTES: Final = 1024 * 1024
 """A page ends with the part that reaches this many bytes of content."""

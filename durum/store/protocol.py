@@ -17,6 +17,8 @@ import msgspec
 
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.effect_store import EffectStore
+from durum.store.effects import Outgoing
 from durum.store.host_table import HostTable
 from durum.store.part_store import PartStore
 from durum.store.queries import Queries
@@ -117,6 +119,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         epoch: how often it has changed hands; for people.
         token: the present holding; NEVER_OWNED before the first.
         commits: the partition's commit counter.
+        posted: how many messages are in its outbox. This and the next two are told by `take` only.
+        first_posted_epoch: the epoch of the first of them, or 0.
+        earliest_due_ms: when its first wake-up is due, or None where it has none.
     """
 
     partition: int
@@ -124,6 +129,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     token: Token
     commits: int
+    posted: int = 0
+    first_posted_epoch: int = 0
+    earliest_due_ms: int | None = None
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +179,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         parts: parts of the record to set, or for None to drop, by name; see parts.py.
         purge: ranges of names, each from the first up to but not including the second, of which
             PURGED_PER_COMMIT parts are dropped, the least first.
+        send: messages to append to the partition's outbox, numbered in this order.
+        send_limit: the commit is refused if the outbox would then hold more; 0 for no limit.
+        wake: the grain's wake-ups to set, in milliseconds of store time, or for None to drop, by name.
+        park: the partition's dead letters to set, or for None to drop, by name.
     """
 
     partition: int
@@ -183,6 +195,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     forget: Sequence[bytes] = ()
     parts: Mapping[bytes, bytes | None] | None = None
     purge: Sequence[tuple[bytes, bytes]] = ()
+    send: Sequence[Outgoing] = ()
+    send_limit: int = 0
+    wake: Mapping[bytes, int | None] = {}
+    park: Mapping[bytes, bytes | None] = {}
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -191,10 +207,12 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     Args:
         version: the grain's version after it.
         commits: the partition's commit counter after it; a smaller one than seen before is DataLoss.
+        first: the number of the first message that it sent; 0 where it sent none.
     """
 
     version: int
     commits: int
+    first: int = 0
 
 
 class Service(Protocol):
@@ -219,7 +237,7 @@ class Service(Protocol):
         ...
 
     def batches(self) -> Batches:
-        """How many operations have travelled together so far. A copy, or one that goes on counting."""
+        """How many operations have travelled together. A copy, or one that goes on counting."""
         ...
 
     async def close(self) -> None:
@@ -296,11 +314,9 @@ class PartitionTable(Protocol):
         ...
 
 
-class TurnStore(PartStore, HostTable, Protocol):
-    """Grains. Plain functions that return futures: the hot path makes no task.
-
-    Where a hosted token is given, "the partition has another token" means the grain's host record.
-    """
+class TurnStore(PartStore, HostTable, EffectStore, Protocol):
+    """Grains. Plain functions that return futures: the hot path makes no task. Where a hosted token is
+    given, "the partition has another token" means the grain's host record."""
 
     def load(
         self, partition: int, token: Token, grain: GrainId, *, raise_version: bool = False
@@ -331,14 +347,15 @@ class TurnStore(PartStore, HostTable, Protocol):
         """Make a turn's effects true, in one atomic step.
 
         In this order: was this very commit applied already (then its answer again)? is the token the
-        partition's (else Superseded)? is the version the grain's (else Superseded)? then write all.
-        Version and commit counter grow by one. Commits issued in one loop tick travel together;
-        each succeeds or fails alone.
+        partition's (else Superseded)? is the version the grain's (else Superseded)? has the outbox room
+        (else Overfull)? then write all. Version and commit counter grow by one. Commits issued in one
+        loop tick travel together; each succeeds or fails alone.
 
         The future is not to be cancelled: once sent, a commit's fate is the store's.
 
         Raises:
             Superseded: the token or the version is not the store's; nothing was written.
+            Overfull: it sends more than `send_limit` leaves room for; nothing was written.
             DataLoss: the owner record is missing.
             StoreUnavailable: `applied` says whether it may have been written.
         """
@@ -351,18 +368,18 @@ class TurnStore(PartStore, HostTable, Protocol):
     def erase(
         self, partition: int, token: Token, grain: GrainId, version: int, *, keep_s: float
     ) -> asyncio.Future[Committed]:
-        """Take a grain's state and parts away, and keep what must not be forgotten yet, in one atomic step.
+        """Take a grain's state, parts and wake-ups away, in one atomic step.
 
         Version and commit counter grow by one, as by a commit, so that nothing sent before can land.
-        Remembered replies and the version stay, and go once the time is over, unless the grain has been
-        committed again. Sent again, it finds itself done.
+        Remembered replies, marks (parts.MARKS) and the version stay, and go once the time is over,
+        unless the grain has been committed again. Sent again, it finds itself done.
 
         Args:
             partition: the grain's partition.
             token: the holding.
             grain: which grain.
             version: the version it must have.
-            keep_s: how long remembered replies stay.
+            keep_s: how long remembered replies and marks stay.
 
         Raises:
             Superseded, DataLoss, StoreUnavailable: as `commit` does.

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from durum import errors
 from durum.clock import Clock
-from durum.ids import Entropy, SiloId
+from durum.ids import TOKEN_BYTES, Entropy, SiloId
 from durum.store import redis_answers, redis_scripts, redis_survey, rows
 from durum.store.batches import Batches
 from durum.store.protocol import (
-    NEVER_OWNED,
     Beat,
     Durability,
     Genesis,
@@ -220,13 +219,17 @@ class RedisStore(RedisTurns):
 
     async def take(self, mark: str, takes: Sequence[Take]) -> Sequence[Owner]:
         for one in takes:
-            if one.token == NEVER_OWNED:
-                raise errors.DurumBug(f"partition {one.partition} cannot get an empty token.")
+            if len(one.token) != TOKEN_BYTES:
+                raise errors.DurumBug(f"partition {one.partition} gets a token of another length.")
         found = await asyncio.gather(
             *(
                 self._run(
                     "take",
-                    (self._keys.owner(one.partition),),
+                    (
+                        self._keys.owner(one.partition),
+                        self._keys.outbox(one.partition),
+                        self._keys.wake_ups(one.partition),
+                    ),
                     (mark, one.seen, one.token, one.silo or ""),
                 )
                 for one in takes

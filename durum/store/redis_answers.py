@@ -25,7 +25,7 @@ def finish_commit(version: int, future: asyncio.Future[Any], reply: Any) -> None
         reply: what the script returned.
     """
     if type(reply) is list:
-        future.set_result(Committed(reply[0], reply[1]))
+        future.set_result(Committed(*reply))
     elif reply > 0:
         future.set_result(Committed(version, reply))
     else:
@@ -161,11 +161,15 @@ def owner(partition: int, reply: Any) -> Owner:
             f"partition {partition} has no owner record of this service. Nothing was changed. "
             "Restore the store from a backup."
         )
-    silo, epoch, token, commits = reply
+    silo, epoch, token, commits = reply[:4]
+    posted, first_epoch, earliest = reply[4:] or (0, 0, None)
     return Owner(
         partition=partition,
         silo=SiloId(silo.decode()) if silo else None,
         epoch=int(epoch),
         token=Token(token),
         commits=int(commits),
+        posted=posted,
+        first_posted_epoch=first_epoch,
+        earliest_due_ms=None if earliest is None else int(earliest),
     )

@@ -52,6 +52,19 @@ class Keys:
         """Host records by grain. The fence of hosted tokens makes this name itself."""
         return self.prefix(partition) + "hosts"
 
+    def outbox(self, partition: int) -> str:
+        """Messages that are not acknowledged yet, by number."""
+        return self.prefix(partition) + "out"
+
+    def wake_ups(self, partition: int) -> str:
+        """Wake-ups by time."""
+        return self.prefix(partition) + "due"
+
+    def letters(self, partition: int) -> tuple[str, str]:
+        """Dead letters by name, and their names, sorted."""
+        prefix = self.prefix(partition)
+        return prefix + "dead", prefix + "deadn"
+
     def parts(self, partition: int, grain: GrainId) -> tuple[str, str]:
         """The parts of a grain's record: their contents by name, and their names, sorted."""
         prefix = self.prefix(partition)

@@ -12,8 +12,13 @@ from durum.store.protocol import Commit
 from durum.store.redis_line import Argument
 
 
-def commit(commit: Commit) -> tuple[Argument, ...]:
-    """What the script takes after its keys and the token."""
+def commit(commit: Commit, effects: tuple[Argument, ...] = ()) -> tuple[Argument, ...]:
+    """What the script takes after its keys and the token.
+
+    Args:
+        commit: the turn's.
+        effects: what stands before the ranges to purge; see redis_effects.
+    """
     parts = commit.parts or {}
     dropped = [name for name, content in parts.items() if content is None]
     kept = [(name, content) for name, content in parts.items() if content is not None]
@@ -34,15 +39,22 @@ def commit(commit: Commit) -> tuple[Argument, ...]:
         *(piece for pair in replies.items() for piece in pair),
         *dropped,
         *(piece for pair in kept for piece in pair),
+        *effects,
         *(bound for bounds in commit.purge for bound in bounds),
     )
 
 
 def page(prefix: bytes, after: bytes, limit: int) -> tuple[Argument, ...]:
     """What the script of a page takes after the token."""
-    least = b"(" + after if after and after >= prefix else b"[" + prefix
+    first, beyond = bounds(prefix)
+    least = b"(" + after if after and after >= prefix else first
+    return least, beyond, limit, PAGE_BYTES
+
+
+def bounds(prefix: bytes) -> tuple[bytes, bytes]:
+    """The range of names that begin so."""
     end = above(prefix)
-    return least, b"+" if end is None else b"(" + end, limit, PAGE_BYTES
+    return b"[" + prefix, b"+" if end is None else b"(" + end
 
 
 class FinishLoad:

@@ -10,6 +10,7 @@ from typing import Final
 _FENCED: Final = (
     "commit",
     "commit_parts",
+    "commit_effects",
     "load",
     "load_parts",
     "scan_parts",
@@ -19,6 +20,10 @@ _FENCED: Final = (
     "erase",
 )
 _OTHERS: Final = (
+    "posted",
+    "acknowledge",
+    "due",
+    "letters",
     "place",
     "take",
     "own",
@@ -28,7 +33,9 @@ _OTHERS: Final = (
     "row",
     "beat",
 )
-_READS: Final = frozenset(("load", "load_parts", "scan_parts", "replies", "verify"))
+_READS: Final = frozenset(
+    ("load", "load_parts", "scan_parts", "replies", "verify", "posted", "due", "letters")
+)
 HOSTED: Final = "hosted "
 """What stands before the name of a script for hosted tokens."""
 _INCLUDE: Final = re.compile("^--#include (.+)\n", re.MULTILINE)
@@ -47,7 +54,7 @@ class Script:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self.writes = name not in _READS
+        self.writes = name.removeprefix(HOSTED) not in _READS
         # Redis names scripts by SHA-1; nothing depends on its strength.
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 

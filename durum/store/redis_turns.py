@@ -12,9 +12,10 @@ from typing import Any
 
 from durum import errors
 from durum.ids import TOKEN_BYTES, GrainId, Token
-from durum.store import redis_answers, redis_parts, redis_scripts
+from durum.store import redis_answers, redis_effects, redis_parts, redis_scripts
+from durum.store.effects import Posted, WakeUp, check_wake
 from durum.store.host_table import Host, check_place
-from durum.store.parts import Part
+from durum.store.parts import MARKS, PAGE_BYTES, Part
 from durum.store.protocol import ID_BYTES, Commit, Committed, Record
 from durum.store.redis_keys import Keys
 from durum.store.redis_line import Argument, plain
@@ -57,6 +58,8 @@ class RedisTurns:
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
         if len(commit.id) != ID_BYTES:
             raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
+        if commit.send or commit.wake or commit.park:
+            return self._with_effects(commit)
         prefix = self._keys.prefix(commit.partition)
         version = commit.version + 1
         finish = partial(redis_answers.finish_commit, version)
@@ -89,9 +92,11 @@ class RedisTurns:
     ) -> asyncio.Future[Committed]:
         named = self._keys.grain(partition, grain), self._keys.replies(partition, grain)
         others = self._keys.index(partition), *self._keys.parts(partition, grain)
-        keys = self._keys.owner(partition), *named, *others
+        keys = self._keys.owner(partition), *named, *others, self._keys.wake_ups(partition)
         args = version, version + 1, grain, max(1, math.ceil(keep_s))
-        command = self._fenced("erase", token, keys, *args)
+        command = self._fenced(
+            "erase", token, keys, *args, redis_effects.stem(grain), *redis_parts.bounds(MARKS)
+        )
         return self._pipe.send(command, partial(redis_answers.finish_commit, version + 1))
 
     # -- HostTable
@@ -138,6 +143,42 @@ class RedisTurns:
         command = self._fenced("scan_parts", token, keys, *redis_parts.page(prefix, after, limit))
         return self._pipe.send(command, redis_parts.finish_page)
 
+    # -- EffectStore
+
+    def posted(
+        self, partition: int, token: Token, after: int, limit: int
+    ) -> asyncio.Future[Sequence[Posted]]:
+        keys = self._keys.owner(partition), self._keys.outbox(partition)
+        command = self._command("posted", keys, (token, after, limit, PAGE_BYTES))
+        return self._pipe.send(command, redis_effects.finish_posted)
+
+    def acknowledge(
+        self, partition: int, token: Token, numbers: Sequence[int]
+    ) -> asyncio.Future[None]:
+        keys = self._keys.owner(partition), self._keys.outbox(partition)
+        command = self._command("acknowledge", keys, (token, *numbers))
+        return self._pipe.send(command, redis_answers.finish_verify)
+
+    def due(
+        self,
+        partition: int,
+        token: Token,
+        until_ms: int,
+        limit: int,
+        after: tuple[int, GrainId, bytes] | None = None,
+    ) -> asyncio.Future[Sequence[WakeUp]]:
+        keys = self._keys.owner(partition), self._keys.wake_ups(partition)
+        args = token, until_ms, limit, *redis_effects.after(after)
+        return self._pipe.send(self._command("due", keys, args), redis_effects.finish_due)
+
+    def letters(self, partition: int, after: bytes, limit: int) -> asyncio.Future[Sequence[Part]]:
+        args = redis_effects.letters(after, limit)
+        command = self._command("letters", self._keys.letters(partition), args)
+        return self._pipe.send(command, redis_parts.finish_page)
+
+    def count_letters(self, partition: int) -> asyncio.Future[int]:
+        return self._pipe.send(("ZCARD", self._keys.letters(partition)[1]), plain)
+
     # -- Queries
 
     def scan(
@@ -179,6 +220,16 @@ class RedisTurns:
             *commit.forget,
             *pairs,
         )
+
+    def _with_effects(self, commit: Commit) -> asyncio.Future[Committed]:
+        check_wake(commit.wake)
+        prefix, partition = self._keys.prefix(commit.partition), commit.partition
+        named = (prefix + "own", *(f"{prefix}{part}:{commit.grain}" for part in "grpn"))
+        own = self._keys.outbox(partition), self._keys.wake_ups(partition)
+        keys = *named, *own, *self._keys.letters(partition)
+        args = redis_effects.commit(commit)
+        command = self._fenced("commit_effects", commit.token, keys, *args)
+        return self._pipe.send(command, partial(redis_effects.finish_commit, partition))
 
     def _fenced(
         self, name: str, token: Token, keys: tuple[str, ...], *args: Argument

@@ -14,6 +14,7 @@ from durum.clock import Clock
 from durum.ids import Entropy, GrainId, SiloId, Token
 from durum.store import (
     local_disk,
+    sqlite_effects,
     sqlite_errors,
     sqlite_fence,
     sqlite_grains,
@@ -24,6 +25,7 @@ from durum.store import (
     sqlite_writer,
 )
 from durum.store.batches import Batches
+from durum.store.effects import Posted, WakeUp, check_wake
 from durum.store.host_table import Host, check_place
 from durum.store.parts import Part
 from durum.store.protocol import (
@@ -187,7 +189,7 @@ class SqliteStore:
         return await self._read(sqlite_tables.owners, mark)
 
     async def take(self, mark: str, takes: Sequence[Take]) -> Sequence[Owner]:
-        return await self._write(sqlite_tables.take, mark, tuple(takes))
+        return await self._write(sqlite_effects.take, mark, tuple(takes))
 
     # -- TurnStore
 
@@ -206,6 +208,9 @@ class SqliteStore:
     def commit(self, commit: Commit) -> asyncio.Future[Committed]:
         if len(commit.id) != ID_BYTES:
             raise errors.DurumBug(f"a commit's id has {len(commit.id)} bytes, not {ID_BYTES}.")
+        if commit.send or commit.wake or commit.park:
+            check_wake(commit.wake)
+            return self._write(sqlite_effects.commit, commit)
         function = sqlite_parts.commit if commit.parts or commit.purge else sqlite_tables.commit
         return self._submit(function, (commit,), writes=True)
 
@@ -253,6 +258,34 @@ class SqliteStore:
         self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
     ) -> asyncio.Future[Sequence[Part]]:
         return self._read(sqlite_parts.scan, partition, token, grain, (prefix, after), limit)
+
+    # -- EffectStore
+
+    def posted(
+        self, partition: int, token: Token, after: int, limit: int
+    ) -> asyncio.Future[Sequence[Posted]]:
+        return self._read(sqlite_effects.posted, partition, token, after, limit)
+
+    def acknowledge(
+        self, partition: int, token: Token, numbers: Sequence[int]
+    ) -> asyncio.Future[None]:
+        return self._write(sqlite_effects.acknowledge, partition, token, numbers)
+
+    def due(
+        self,
+        partition: int,
+        token: Token,
+        until_ms: int,
+        limit: int,
+        after: tuple[int, GrainId, bytes] | None = None,
+    ) -> asyncio.Future[Sequence[WakeUp]]:
+        return self._read(sqlite_effects.due, partition, token, until_ms, limit, after)
+
+    def letters(self, partition: int, after: bytes, limit: int) -> asyncio.Future[Sequence[Part]]:
+        return self._read(sqlite_effects.letters, partition, after, limit)
+
+    def count_letters(self, partition: int) -> asyncio.Future[int]:
+        return self._read(sqlite_effects.count_letters, partition)
 
     # -- Queries
 

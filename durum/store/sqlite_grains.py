@@ -7,6 +7,7 @@ from typing import Final
 
 from durum.ids import GrainId, Token
 from durum.store import sqlite_fence, sqlite_parts
+from durum.store.parts import MARKS
 from durum.store.protocol import Committed
 from durum.store.sqlite_tables import check_version
 
@@ -76,8 +77,14 @@ def erase(
     )
     db.execute("UPDATE owners SET commits = ? WHERE partition = ?", (commits, partition))
     db.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (partition, key, until))
-    sqlite_parts.cut_off(db, partition, grain)
+    sqlite_parts.cut_off(db, partition, grain, MARKS)
+    drop_wake_ups(db, partition, key)
     return Committed(version, commits)
+
+
+def drop_wake_ups(db: sqlite3.Connection, partition: int, key: bytes) -> None:
+    """Nobody is to be woken any more."""
+    db.execute("DELETE FROM wake_ups WHERE partition = ? AND grain = ?", (partition, key))
 
 
 def _purge(db: sqlite3.Connection, now: float) -> None:
@@ -85,6 +92,7 @@ def _purge(db: sqlite3.Connection, now: float) -> None:
     over = db.execute(
         "SELECT partition, grain FROM tombstones WHERE until <= ? LIMIT ?", (now, _PURGED_PER_ERASE)
     ).fetchall()
-    for table in ("grains", "replies", "tombstones"):
+    sqlite_parts.disown(db, over)
+    for table in ("grains", "replies", "sent", "tombstones"):
         sql = f"DELETE FROM {table} WHERE partition = ? AND grain = ?"  # noqa: S608 - constants
         db.executemany(sql, over)

@@ -17,10 +17,12 @@ _ORPHANS_PER_OPERATION: Final = 256
 """Bounds what one operation cleans up of grains that were erased; more goes with the next ones."""
 
 
-def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
-    """Write the effects of a turn that has changed parts of the record."""
+def commit(
+    db: sqlite3.Connection, turn: Commit, check: sqlite_tables.Check | None = None
+) -> Committed:
+    """Write the effects of a turn that has changed parts of the record. Args: as of sqlite_tables.commit."""
     before = db.total_changes
-    committed = sqlite_tables.commit(db, turn)
+    committed = sqlite_tables.commit(db, turn, check)
     if db.total_changes != before:  # not one that was applied before
         _write(db, turn)
     return committed
@@ -29,10 +31,7 @@ def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
 def _write(db: sqlite3.Connection, turn: Commit) -> None:
     holder = _holder(db, turn.partition, turn.grain)
     if holder is None:
-        holder = db.execute(
-            "INSERT INTO holders (partition, grain) VALUES (?, ?) RETURNING id",
-            (turn.partition, turn.grain.encode()),
-        ).fetchone()[0]
+        holder = _new_holder(db, turn.partition, turn.grain)
     db.executemany(
         "DELETE FROM parts WHERE holder = ?1 AND name IN"
         " (SELECT name FROM parts WHERE holder = ?1 AND name >= ?2 AND name < ?3"
@@ -107,14 +106,31 @@ def scan(
     return page
 
 
-def cut_off(db: sqlite3.Connection, partition: int, grain: GrainId) -> None:
-    """Take all parts from a grain, in a step that does not depend on their number."""
-    db.execute(
-        "INSERT INTO orphans SELECT id FROM holders WHERE partition = ? AND grain = ?",
-        (partition, grain.encode()),
-    )
-    db.execute("DELETE FROM holders WHERE partition = ? AND grain = ?", (partition, grain.encode()))
+def cut_off(db: sqlite3.Connection, partition: int, grain: GrainId, keep: bytes) -> None:
+    """Take parts from a grain, in a step that does not depend on their number.
+
+    Args:
+        db, partition, grain: as in the protocol.
+        keep: what the names of those begin with that stay.
+    """
+    former = _holder(db, partition, grain)
+    if former is not None:
+        disown(db, [(partition, grain.encode())])
+        kept = db.execute(
+            "SELECT name, content FROM parts WHERE holder = ? AND name >= ? AND name < ?",
+            (former, keep, above(keep)),
+        ).fetchall()
+        if kept:
+            holder = _new_holder(db, partition, grain)
+            db.executemany("INSERT INTO parts VALUES (?, ?, ?)", ((holder, *one) for one in kept))
     _clean(db)
+
+
+def disown(db: sqlite3.Connection, grains: Sequence[tuple[int, bytes]]) -> None:
+    """Take all parts from grains, given by partition and key."""
+    where = "WHERE partition = ? AND grain = ?"
+    db.executemany(f"INSERT INTO orphans SELECT id FROM holders {where}", grains)  # noqa: S608 - a constant
+    db.executemany(f"DELETE FROM holders {where}", grains)  # noqa: S608 - a constant
 
 
 def _holder(db: sqlite3.Connection, partition: int, grain: GrainId) -> int | None:
@@ -122,6 +138,14 @@ def _holder(db: sqlite3.Connection, partition: int, grain: GrainId) -> int | Non
         "SELECT id FROM holders WHERE partition = ? AND grain = ?", (partition, grain.encode())
     ).fetchone()
     return None if found is None else found[0]
+
+
+def _new_holder(db: sqlite3.Connection, partition: int, grain: GrainId) -> int:
+    found: tuple[int] = db.execute(
+        "INSERT INTO holders (partition, grain) VALUES (?, ?) RETURNING id",
+        (partition, grain.encode()),
+    ).fetchone()
+    return found[0]
 
 
 def _clean(db: sqlite3.Connection) -> None:

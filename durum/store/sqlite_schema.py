@@ -13,7 +13,7 @@ from durum.store import sqlite_errors
 MEMORY: Final = ":memory:"
 APPLICATION: Final = 0x4475726D
 """`Durm` in the file's header: tells our file from another program's."""
-VERSION: Final = 3
+VERSION: Final = 4
 OLDEST: Final = (3, 35)
 FACTS: Final = {
     "server": f"SQLite {sqlite3.sqlite_version}",
@@ -63,8 +63,26 @@ CREATE TABLE hosts (
     PRIMARY KEY (partition, grain)) WITHOUT ROWID;
 CREATE TABLE loads (silo TEXT PRIMARY KEY, load INTEGER NOT NULL) WITHOUT ROWID;
 """
+_EFFECTS: Final = """
+CREATE TABLE outboxes (
+    partition INTEGER PRIMARY KEY, last INTEGER NOT NULL, messages INTEGER NOT NULL);
+CREATE TABLE outbox (
+    partition INTEGER NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, lineage BLOB NOT NULL,
+    receiver BLOB NOT NULL, row BLOB NOT NULL,
+    PRIMARY KEY (partition, number)) WITHOUT ROWID;
+CREATE TABLE sent (
+    partition INTEGER NOT NULL, grain BLOB NOT NULL, commit_id BLOB NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (partition, grain)) WITHOUT ROWID;
+CREATE TABLE wake_ups (
+    partition INTEGER NOT NULL, grain BLOB NOT NULL, name BLOB NOT NULL, due_ms INTEGER NOT NULL,
+    PRIMARY KEY (partition, grain, name)) WITHOUT ROWID;
+CREATE INDEX wake_ups_due ON wake_ups (partition, due_ms, grain, name);
+CREATE TABLE letters (
+    partition INTEGER NOT NULL, name BLOB NOT NULL, letter BLOB NOT NULL,
+    PRIMARY KEY (partition, name)) WITHOUT ROWID;
+"""
 # Only new tables: silos of an earlier release that have the file open go on while it is upgraded.
-UPGRADES: Final = {1: _PARTS, 2: _HOSTS}
+UPGRADES: Final = {1: _PARTS, 2: _HOSTS, 3: _EFFECTS}
 """What each earlier format lacks of the next one."""
 
 

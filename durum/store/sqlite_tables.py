@@ -7,13 +7,16 @@ nothing and the others of its transaction are not harmed. Knows no thread, no fu
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from durum import errors
 from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token
 from durum.store import damage, rows, sqlite_fence
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Genesis, Owner, Record, Take
 from durum.views import SiloRow, Status, View
+
+Check = Callable[[sqlite3.Connection, Commit], None]
+"""Raises where a commit has to be refused."""
 
 
 def check_version(stored: int, expected: int, grain: GrainId) -> None:
@@ -174,8 +177,8 @@ def take(db: sqlite3.Connection, mark: str, takes: Sequence[Take]) -> list[Owner
     check_mark(db, mark)
     found: dict[int, Owner] = {}
     for one in takes:
-        if not one.token:
-            raise errors.DurumBug(f"partition {one.partition} cannot be taken with an empty token.")
+        if len(one.token) != TOKEN_BYTES:
+            raise errors.DurumBug(f"partition {one.partition} gets a token of another length.")
         record = db.execute("SELECT * FROM owners WHERE partition = ?", (one.partition,)).fetchone()
         found[one.partition] = _owner(record, mark)
     result = []
@@ -255,8 +258,14 @@ commit_version = excluded.commit_version, commit_number = excluded.commit_number
 """
 
 
-def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
-    """Write a turn's effects, after: applied already? token? version?"""
+def commit(db: sqlite3.Connection, turn: Commit, check: Check | None = None) -> Committed:
+    """Write a turn's effects, after: applied already? token? version?
+
+    Args:
+        db: in whose transaction.
+        turn: the effects.
+        check: what else to look at, behind those and before the first write.
+    """
     partition, key = turn.partition, turn.grain.encode()
     held, commits, stored, last_id, last_version, last_number = db.execute(
         _BEFORE, (partition, key)
@@ -268,6 +277,8 @@ def commit(db: sqlite3.Connection, turn: Commit) -> Committed:
     else:
         sqlite_fence.check_token(held, turn.token, partition)
     check_version(stored or 0, turn.version, turn.grain)
+    if check is not None:
+        check(db, turn)
     version, commits = turn.version + 1, commits + 1
     if last_id is None:  # its first commit, or the first since it was erased
         db.execute("DELETE FROM tombstones WHERE partition = ? AND grain = ?", (partition, key))

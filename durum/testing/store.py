@@ -26,7 +26,9 @@ from durum.testing.loop import SimLoop, SimulationError
 from durum.testing.store_client import HostStore, Operation
 from durum.testing.store_log import Applied, StoreLog
 
-_WRITES: Final = frozenset({"create", "write_row", "beat", "take", "place", "commit", "erase"})
+_WRITES: Final = frozenset(
+    {"create", "write_row", "beat", "take", "place", "commit", "acknowledge", "erase"}
+)
 """What a replay has to run again; a load too, where it raises a version."""
 
 

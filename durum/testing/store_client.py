@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from durum import errors
 from durum.ids import GrainId, SiloId, Token
 from durum.store.batches import Batches
+from durum.store.effects import Posted, WakeUp
 from durum.store.host_table import Host
 from durum.store.parts import Part
 from durum.store.protocol import (
@@ -256,6 +257,34 @@ class HostStore:
         self, partition: int, token: Token, grain: GrainId, prefix: bytes, after: bytes, limit: int
     ) -> asyncio.Future[Sequence[Part]]:
         return self._ask("scan_parts", partition, token, grain, prefix, after, limit)
+
+    # --- EffectStore
+
+    def posted(
+        self, partition: int, token: Token, after: int, limit: int
+    ) -> asyncio.Future[Sequence[Posted]]:
+        return self._ask("posted", partition, token, after, limit)
+
+    def acknowledge(
+        self, partition: int, token: Token, numbers: Sequence[int]
+    ) -> asyncio.Future[None]:
+        return self._ask("acknowledge", partition, token, tuple(numbers))
+
+    def due(
+        self,
+        partition: int,
+        token: Token,
+        until_ms: int,
+        limit: int,
+        after: tuple[int, GrainId, bytes] | None = None,
+    ) -> asyncio.Future[Sequence[WakeUp]]:
+        return self._ask("due", partition, token, until_ms, limit, after)
+
+    def letters(self, partition: int, after: bytes, limit: int) -> asyncio.Future[Sequence[Part]]:
+        return self._ask("letters", partition, after, limit)
+
+    def count_letters(self, partition: int) -> asyncio.Future[int]:
+        return self._ask("count_letters", partition)
 
     # --- Queries
 

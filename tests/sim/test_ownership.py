@@ -453,7 +453,7 @@ def test_a_take_that_lands_after_it_was_given_up_is_given_back() -> None:
         holding = holder.ownership.holding(partition)
         assert holding is not None
         ghost = Take(
-            partition=partition, seen=holding.token, token=Token(b"ghost" * 4), silo=other.me
+            partition=partition, seen=holding.token, token=Token(b"ghost".ljust(16)), silo=other.me
         )
         await world.store.host("ghost").take(MARK, [ghost])
         await world.until(lambda: not holder.serves(partition), 5.0)
@@ -471,7 +471,7 @@ def test_a_superseded_partition_is_dropped_and_taken_back() -> None:
         holding = holder.ownership.holding(partition)
         assert holding is not None
         thief = Take(
-            partition=partition, seen=holding.token, token=Token(b"thief" * 4), silo=other.me
+            partition=partition, seen=holding.token, token=Token(b"thief".ljust(16)), silo=other.me
         )
         await world.store.host("thief").take(MARK, [thief])
         await world.until(lambda: not holder.serves(partition), 5.0)

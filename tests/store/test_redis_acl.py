@@ -6,7 +6,7 @@ import pathlib
 import re
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,10 +14,11 @@ from durum import errors
 from durum.clock import SystemClock
 from durum.ids import SystemEntropy, hosted_token
 from durum.store import redis_scripts
+from durum.store.effects import Outgoing
 from durum.store.host_table import Host
 from durum.store.urls import open_store
 from tests.support.servers import PRODUCTS, Server
-from tests.support.services import ALICE, SILO, Service, commit, first_hint, row
+from tests.support.services import ALICE, BOB, SILO, Service, commit, first_hint, row
 
 PAGE: Final = pathlib.Path(__file__).parents[2] / "docs" / "operations.md"
 # Without these it still works: scripts are there, nobody hears hints, the level is a guess.
@@ -62,6 +63,13 @@ async def do_everything(url: str) -> tuple[str, ...]:
         assert await store.place(0, token, ALICE, seen=None, host=host) == host
         assert await store.find_host(0, ALICE) == host
         await store.load(0, host.token, ALICE)
+        effects: dict[str, Any] = {"send": [Outgoing(BOB, b"1")]}
+        effects |= {"wake": {b"w": 1, b"v": None}, "park": {b"l": b"1", b"m": None}}
+        await store.commit(commit(host.token, version=version + 5, **effects))
+        assert len(await store.posted(0, token, 0, 9)) == 1
+        await store.acknowledge(0, token, [1])
+        assert len(await store.due(0, token, 1, 9, (0, ALICE, b""))) == 1
+        assert len(await store.letters(0, b"", 9)) == await store.count_letters(0) == 1
         await store.place(0, host.token, ALICE, seen=host.token, host=None)
         return (await store.durability()).warnings
     finally:

@@ -250,12 +250,13 @@ def test_names_of_clusters_never_alias() -> None:
 
 def test_scripts_write_only_after_their_checks() -> None:
     """Lua has no undo: a refusal after a write would leave half a turn."""
-    writes = ("HSET", "HDEL", "HINCRBY", "SET'", "DEL'")
+    writes = ("HSET", "HDEL", "HINCRBY", "SET'", "DEL'", "ZADD", "ZREM")
     for name, script in redis_scripts.read_scripts().items():
         code = [line.partition("--")[0] for line in script.text.splitlines()]
         written = False
         for line in code:
             refuses = "return -" in line
             assert not (refuses and written), name
-            written = written or any(word in line for word in writes)
+            # By pcall a script repeats what is there, for WAIT's sake, and returns.
+            written = written or ("pcall" not in line and any(word in line for word in writes))
         assert "#include" not in script.text

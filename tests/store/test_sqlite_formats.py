@@ -9,10 +9,11 @@ import sqlite3
 from durum.clock import SystemClock
 from durum.ids import SystemEntropy, Token, hosted_token
 from durum.store import rows, sqlite_schema
+from durum.store.effects import Outgoing
 from durum.store.host_table import Host
-from durum.store.protocol import Record
+from durum.store.protocol import Committed, Record
 from durum.store.urls import open_store
-from tests.support.services import ALICE, SILO, commit, row
+from tests.support.services import ALICE, BOB, SILO, commit, row
 
 
 def test_file_of_the_format_before_parts_is_upgraded(tmp_path: pathlib.Path) -> None:
@@ -32,6 +33,7 @@ def test_file_of_the_format_before_parts_is_upgraded(tmp_path: pathlib.Path) -> 
             assert version == sqlite_schema.VERSION
             assert upgraded.execute("SELECT count(*) FROM parts").fetchone() == (0,)
             assert upgraded.execute("SELECT count(*) FROM hosts").fetchone() == (0,)
+            assert upgraded.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
             assert upgraded.execute("SELECT heartbeat FROM silos").fetchone() == (7,)
 
 
@@ -61,7 +63,8 @@ async def test_store_of_an_earlier_format_goes_on_as_if_it_were_new(tmp_path: pa
     assert (await store.read_table("m")).loads == {SILO: 3}
     host = Host(SILO, hosted_token(Token(b"h" * 16), ALICE))
     assert await store.place(0, token, ALICE, seen=None, host=host) == host
-    assert (await store.commit(commit(host.token, version=4))).commits == 9
+    turn = commit(host.token, version=4, send=[Outgoing(BOB, b"1")], wake={b"w": 1})
+    assert await store.commit(turn) == Committed(5, 9, 1)
     await store.close()
 
 

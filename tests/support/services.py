@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from durum.ids import GrainId, SiloId, SystemEntropy, Token
 from durum.store.protocol import Commit, Genesis, Store, Take
@@ -76,6 +77,7 @@ def commit(
     forget: Sequence[bytes] = (),
     parts: Mapping[bytes, bytes | None] | None = None,
     purge: Sequence[tuple[bytes, bytes]] = (),
+    **effects: Any,
 ) -> Commit:
     """A commit with everything that a test does not care about filled in."""
     return Commit(
@@ -89,4 +91,5 @@ def commit(
         forget=forget,
         parts=parts,
         purge=purge,
+        **effects,
     )
