@@ -94,6 +94,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         reminders: of one actor.
         reminder_bytes: the payload of one.
         wake_ups: reminders and delayed messages that one silo delivers at a time.
+        luggage_bytes: what one actor's on_dehydrate returns, encoded.
+        luggage_total_bytes: of all that leaves one silo at a time, and of all that waits at one.
+        luggage_count: actors whose values these are.
+        luggage_s: how long each step may take: on_dehydrate, the way, the wait there, on_rehydrate.
     """
 
     call_timeout_s: float = 30.0
@@ -128,6 +132,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reminders: int = 1_000
     reminder_bytes: int = 65_536
     wake_ups: int = 64
+    luggage_bytes: int = 256 * 1024
+    luggage_total_bytes: int = 64 * 1024 * 1024
+    luggage_count: int = 10_000
+    luggage_s: float = 5.0
 
 
 class SiloConfig(msgspec.Struct, frozen=True, kw_only=True):

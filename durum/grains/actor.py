@@ -98,6 +98,7 @@ class Actor:
             over trusted links only.
 
     Hooks, all optional: `async def on_activate(self)`, `async def on_deactivate(self, reason)`,
+    `async def on_dehydrate(self) -> T` with `async def on_rehydrate(self, value: T)`,
     `async def on_reminder(self, name, tick)`, `def migrate_state(self, old: dict, version: int) -> dict`.
     """
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, Protocol, cast
 import msgspec
 
 from durum import errors
+from durum.grains import luggage
 from durum.grains.collection import EMPTY, Header, Spec, is_collection
 from durum.grains.entries import Entries, EntryStore
 from durum.grains.events import NOTHING, Events, published_by
@@ -36,7 +37,9 @@ READ_ONLY_MARK: Final = "_durum_read_only"
 ONE_WAY_MARK: Final = "_durum_one_way"
 _STREAMS: Final = (AsyncIterator, AsyncGenerator, AsyncIterable)
 _NOT_OWN: Final = frozenset({"typing", "abc", Publishes.__module__})
-HOOKS: Final = frozenset({"on_activate", "on_deactivate", "on_reminder", "migrate_state"})
+HOOKS: Final = frozenset(
+    {"on_activate", "on_deactivate", "on_reminder", "migrate_state", luggage.LEAVE, luggage.ARRIVE}
+)
 """Public methods that Durum calls and nobody else can."""
 
 
@@ -103,6 +106,7 @@ class GrainKind:
         restore: gives an instance stored fields or, for None, the defaults; see Fields.restore.
         hooks: which of HOOKS the class defines; has_on_activate, has_on_deactivate: the two asked
             for often.
+        luggage: the codec of what on_dehydrate returns and on_rehydrate takes, or None without these.
 
     Raises:
         ConfigError: an annotation or a default is not usable; the message names it.
@@ -141,6 +145,13 @@ class GrainKind:
         self.events: Final = self._published()
         self.encode_state: Final[Callable[[Any], bytes]] = self.fields.encode
         self.restore: Final[Callable[[Any, bytes | None], None]] = self.fields.restore
+        self.luggage: Final = luggage.codec_of(
+            self._title,
+            self.hooks,
+            self._hook_hints,
+            handed_over=not (self.stateless or self.placed),
+            pickled=options.pickle,
+        )
         self._view_class = self._read_only_class()
         self.methods: Final[Mapping[str, Method]] = dict(self._methods())
         self._localns = None
@@ -270,6 +281,12 @@ class GrainKind:
                 f"{self._title}.{name} yields, so annotate what: -> AsyncIterator[...], of collections.abc."
             )
         return args[0]
+
+    def _hook_hints(self, hook: str) -> tuple[list[str], dict[str, Any]]:
+        """The names of a hook's parameters, and its resolved annotations."""
+        function = inspect.getattr_static(self.cls, hook)
+        hints = typing.get_type_hints(function, localns=self._localns, include_extras=True)
+        return list(inspect.signature(function).parameters), hints
 
     def _migration(self) -> Callable[[Any, dict[str, object], int], object] | None:
         if "migrate_state" not in self.hooks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from durum import errors
@@ -49,23 +49,9 @@ class Activation:
     """
 
     __slots__ = (
-        "_aside",
-        "_durable",
-        "_home",
-        "_limit",
-        "_load",
-        "_mailbox",
-        "_methods",
-        "_next_turn",
-        "_performer",
-        "_services",
-        "_settled",
-        "_state",
-        "_waiting",
-        "grain",
-        "kind",
-        "partition",
-        "used",
+        *("_aside", "_durable", "_home", "_limit", "_load", "_mailbox", "_methods"),
+        *("_next_turn", "_performer", "_services", "_settled", "_state", "_waiting", "grain"),
+        *("kind", "partition", "used"),
     )
 
     def __init__(
@@ -285,11 +271,14 @@ class Activation:
         self._go(State.VALID)
         return True
 
-    async def activate(self, *, raise_version: bool) -> None:
+    async def activate(
+        self, *, raise_version: bool, first: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         """Load the state, run the hook, and let in the calls that came meanwhile.
 
         Args:
             raise_version: an earlier commit of this grain may still land; keep it from that.
+            first: what to do before the hook; False where the activation is to go instead.
 
         Raises:
             StoreError: the state cannot be read.
@@ -298,8 +287,11 @@ class Activation:
         """
         if self.kind.durable or raise_version:
             await self._durable.load(raise_version=raise_version)
+        if first is not None and not await first():
+            self.drop()
+            return
         if self.kind.has_on_activate:
-            await self._run_hook(self._durable.instance.on_activate())
+            await self.run_hook("on_activate")
         if self._is(State.GONE):
             return  # dropped meanwhile
         self._go(State.VALID)
@@ -345,7 +337,7 @@ class Activation:
         try:
             if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
                 async with asyncio.timeout(within_s):
-                    await self._run_hook(self._durable.instance.on_deactivate(reason))
+                    await self.run_hook("on_deactivate", reason)
         except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
             _log.error("on_deactivate failed", exc, grain=self.grain)
 
@@ -372,9 +364,11 @@ class Activation:
                 self._settled = asyncio.Event()
             await self._settled.wait()
 
-    async def _run_hook(self, code: Coroutine[Any, Any, None]) -> None:
+    async def run_hook(self, name: str, *args: object) -> Any:
+        """Run a hook, and commit what it has changed, as if it were a turn. Returns what it returns."""
+        code = getattr(self._durable.instance, name)(*args)
         limit_s = self._services.config.limits.call_timeout_s
-        await run_hook(code, self._durable, self._performer, limit_s)
+        return await run_hook(code, self._durable, self._performer, limit_s)
 
     def retire(self) -> None:
         """It asks to be deactivated."""

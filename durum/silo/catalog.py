@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from durum import errors
 from durum.errors import DidRun
@@ -13,6 +14,7 @@ from durum.grains.registry import aliases_of
 from durum.ids import GrainId, Token, split_grain_id
 from durum.silo import refusals
 from durum.silo.activation import Activation
+from durum.silo.luggage import Carriage, Packed, Trunk
 from durum.silo.placing import Placing
 from durum.silo.quarantine import Quarantine, narrowed
 from durum.silo.reason import Reason
@@ -54,6 +56,7 @@ class Catalog:
         """Every one that is not gone, but for workers. The dispatcher reads it for each call."""
         self.workers = Workers(services, placing)
         self.quarantine = Quarantine()
+        self.luggage = Carriage(services.config.limits, services.base)
         self.aliases = aliases_of(kinds)
         """Names under which callers may know a kind: to the kind's own."""
         self.crowded = asyncio.Event()
@@ -67,14 +70,32 @@ class Catalog:
         """The grain's kind, where this silo hosts it."""
         return self.kinds.get(split_grain_id(grain)[0])
 
-    def create(self, kind: GrainKind, grain: GrainId, partition: int, token: Token) -> Activation:
-        """Begin to activate a grain under a holding. It takes calls from here on."""
+    def create(
+        self,
+        kind: GrainKind,
+        grain: GrainId,
+        partition: int,
+        token: Token,
+        packed: Packed | None = None,
+    ) -> Activation:
+        """Begin to activate a grain under a holding, with what it has packed. It takes calls from here on."""
         activation = self._put(kind, grain, partition, token)
-        if grain in self._doubtful or not activation.activate_at_once():
+        if packed or grain in self._doubtful or not activation.activate_at_once():
             self._services.tasks.start(
-                self._activate(activation, token), f"activate {grain}", self._services.base.copy()
+                self._activate(activation, token, packed),
+                f"activate {grain}",
+                self._services.base.copy(),
             )
         return activation
+
+    def taken(self, partition: int, token: Token, seen: Token) -> None:
+        """A partition is held from here on: activate those of its grains that have sent something ahead."""
+        for grain, packed in self.luggage.claim(partition, seen).items():
+            kind = self.kind_of(grain)
+            if kind is None or grain in self.activations:
+                self.luggage.drop(grain, "it is not hosted here, or active already")
+            else:
+                self.create(kind, grain, partition, token, packed)
 
     def _put(self, kind: GrainKind, grain: GrainId, partition: int, token: Token) -> Activation:
         """An activation that takes calls, and lets them wait."""
@@ -94,11 +115,12 @@ class Catalog:
         self._services.meters.appeared(kind.name)
         return activation
 
-    async def _activate(self, activation: Activation, token: Token) -> None:
+    async def _activate(self, activation: Activation, token: Token, packed: Packed | None) -> None:
         grain = activation.grain
+        first = None if packed is None else partial(self.luggage.unpack, activation, packed)
         try:
             async with narrowed(self._services, activation.partition, token):
-                await activation.activate(raise_version=grain in self._doubtful)
+                await activation.activate(raise_version=grain in self._doubtful, first=first)
         except errors.StoreUnavailable as exc:
             activation.fail(refusals.not_serving(grain, exc))
         except errors.Superseded as exc:
@@ -178,21 +200,24 @@ class Catalog:
         """From here on grains are told that the silo stops, not that they move."""
         self._reason = Reason.STOPPING
 
-    async def drain(self, partition: int, within_s: float) -> None:
-        """Deactivate all grains of a partition, side by side.
+    async def drain(self, partition: int, within_s: float, free: Token) -> None:
+        """Deactivate all grains of a partition, side by side, and send ahead what they take along.
 
         Args:
             partition: which.
             within_s: turns that take longer are cancelled and rolled back.
+            free: the token under which it will be free.
         """
-        while activations := list(self._by_partition.get(partition, {}).values()):
-            async with asyncio.TaskGroup() as group:
-                for activation in activations:
-                    group.create_task(
-                        self._retire(activation, self._reason, within_s),
-                        name=f"drain {activation.grain}",
-                    )
-        self._services.observers.end(partition)
+        with self.luggage.trunk(partition, free) as trunk:
+            while activations := list(self._by_partition.get(partition, {}).values()):
+                async with asyncio.TaskGroup() as group:
+                    for activation in activations:
+                        group.create_task(
+                            self._retire(activation, self._reason, within_s, trunk),
+                            name=f"drain {activation.grain}",
+                        )
+            self._services.observers.end(partition)
+            await trunk.ship()
 
     def drop(self, partition: int) -> None:
         """Forget a partition at once: it is not ours any more."""
@@ -209,11 +234,15 @@ class Catalog:
             activation.drop()
         self._services.observers.end_all()
         self._doubtful.clear()
+        self.luggage.close()
         self.workers.drop_all()
 
-    async def _retire(self, activation: Activation, reason: Reason, within_s: float) -> None:
+    async def _retire(
+        self, activation: Activation, reason: Reason, within_s: float, trunk: Trunk | None = None
+    ) -> None:
         if activation.state is State.VALID:
-            return await activation.deactivate(reason, within_s)
+            last = None if trunk is None or not trunk.open else partial(trunk.pack, activation)
+            return await activation.deactivate(reason, within_s, last)
         try:
             async with asyncio.timeout(within_s):
                 return await activation.wait_gone()

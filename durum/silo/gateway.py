@@ -23,6 +23,7 @@ from durum.wire.messages import (
     Gossip,
     HandOver,
     Item,
+    Luggage,
     Notice,
     Open,
     Probe,
@@ -86,7 +87,7 @@ class Gateway:
             self._dispatcher.notice(connection, message)
         elif isinstance(message, Open | Credit | Item):
             self._stream(connection, message)
-        elif isinstance(message, Probe | HandOver | Released | Gossip):
+        elif isinstance(message, Probe | HandOver | Released | Gossip | Luggage):
             if connection.peer.role == "silo":
                 self._peers.received(connection, message)
             else:

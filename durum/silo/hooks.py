@@ -11,9 +11,9 @@ from durum.silo.turn import HOOK, Hook
 
 
 async def run_hook(
-    code: Coroutine[Any, Any, None], durable: Durable, performer: Performer, limit_s: float
-) -> None:
-    """Run it to its end.
+    code: Coroutine[Any, Any, Any], durable: Durable, performer: Performer, limit_s: float
+) -> Any:
+    """Run it to its end. Returns what it returns.
 
     Args:
         code: the hook, not begun.
@@ -28,9 +28,10 @@ async def run_hook(
     hook = Hook()
     before = HOOK.set(hook)
     try:
-        await code
+        value = await code
         if hook.staged or durable.changed():
             await performer.commit_now(limit_s, hook=hook)
+        return value
     finally:
         hook.over = True
         HOOK.reset(before)

@@ -181,16 +181,14 @@ class Life:
             filters=settings.filters,
         )
         self._dispatcher = Dispatcher(
-            silo=self.id,
-            partitions=self._genesis.partitions,
-            services=self.services,
-            version=self._version,
+            silo=self.id, partitions=ports.partitions, services=self.services, version=self._version
         )
         inward.lead_to(self._dispatcher, self._router)
         verifier = Verifier(self._store, self._tasks, self._halt)
         self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, verifier.suspect)
         self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
         verifier.serve(self.ownership)
+        self.catalog.luggage.serve(self.id, self._peers, self.ownership.wanted, ports.partitions)
         administration = Administration(
             silo=self.id,
             partitions=self._genesis.partitions,
@@ -209,9 +207,8 @@ class Life:
             relay=relay,
             relay_s=config.limits.drain_timeout_s,
         )
-        self.membership = Membership(
-            ports, self._table, self._peers, self._lease, self.ownership.recheck
-        )
+        recheck = self.ownership.recheck
+        self.membership = Membership(ports, self._table, self._peers, self._lease, recheck)
         self._table.listen(self._on_view)
         self._server.open(introduction, self._gateway)
         await self._join(ports)
@@ -283,6 +280,7 @@ class Life:
             rolled_back=load.rolled_back,
             fenced=load.fenced,
             dropped=load.dropped,
+            luggage=self.catalog.luggage.statistics(),
             loop_blocked=loop_blocked,
             methods=meters.methods(),
             kinds=meters.kinds(),

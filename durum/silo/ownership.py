@@ -264,6 +264,7 @@ class Ownership:
                     since = max(since, self._waited_out(before.silo))  # noqa: PLW2901
                 held = record.partition, record.epoch, record.token
                 self._holdings.put(Holding(*held, since, record.commits))
+                self._drainer.taken(record.partition, record.token, wish.seen)
         _log.info("partitions taken", silo=self._me, count=taken, of=len(wishes))
 
     def _waited_out(self, owner: SiloId) -> float:

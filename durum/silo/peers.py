@@ -10,13 +10,22 @@ from typing import Final
 
 from durum import errors
 from durum.clock import Clock
-from durum.ids import Address, SiloId, address_of, generation_of
+from durum.ids import Address, GrainId, SiloId, address_of, generation_of
 from durum.silo.detector import Outcome
 from durum.silo.patience import cause
 from durum.telemetry import Log
 from durum.views import Status, View
 from durum.wire.connection import Connection, Handler
-from durum.wire.messages import Ack, AnyMessage, Goodbye, Gossip, HandOver, Probe, Released
+from durum.wire.messages import (
+    Ack,
+    AnyMessage,
+    Goodbye,
+    Gossip,
+    HandOver,
+    Luggage,
+    Probe,
+    Released,
+)
 
 Dial = Callable[[Address, Handler], Awaitable[Connection]]
 """Opens a connection; raises ConnectionRefusedError, OSError or IncompatibleSilo."""
@@ -43,6 +52,7 @@ class Peers:
         on_broken: called with a silo whose connection ended without our doing.
         on_hand_over: called with a request to hand over and where to answer it.
         on_released: called with partitions that are free now, and their tokens.
+        on_luggage: called with what actors of a partition take along, and whether pickles may come that way.
     """
 
     def __init__(self, *, me: SiloId, dial: Dial, clock: Clock, version: Callable[[], int]) -> None:
@@ -50,6 +60,7 @@ class Peers:
         self.on_broken: Callable[[SiloId], None] = _ignore
         self.on_hand_over: Callable[[Connection, HandOver], None] = _ignore
         self.on_released: Callable[[Sequence[tuple[int, bytes]]], None] = _ignore
+        self.on_luggage: Callable[..., None] = _ignore
         self._me = me
         self._dial = dial
         self._clock = clock
@@ -179,6 +190,30 @@ class Peers:
         if link is not None:
             link.send(Released(0, partitions, more=True))
 
+    async def carry(
+        self,
+        silo: SiloId,
+        message: Callable[..., Luggage],
+        values: tuple[tuple[GrainId, bytes], ...],
+    ) -> bool:
+        """Bring luggage to a silo. Returns whether it has taken it in.
+
+        Args:
+            silo: which.
+            message: makes it, but for its id and values.
+            values: by grain.
+        """
+        try:
+            link = await self._link(silo)
+            luggage = message(id=link.next_id(), values=values)
+            try:
+                answer = await link.request(luggage)
+            finally:
+                link.forget(luggage.id)
+        except _UNREACHABLE:
+            return False
+        return isinstance(answer, Ack)
+
     def gossip(self, version: int) -> None:
         """Tell all connected silos that there is a newer view."""
         for silo in list(self._links):
@@ -215,6 +250,9 @@ class Peers:
                 self.on_released(message.partitions)
             case Gossip():
                 self.on_version(message.version)
+            case Luggage():
+                self.on_luggage(message, trusted=connection.trusted)
+                connection.send(Ack(message.id, self._version()))
             case Goodbye():
                 self._ending.add(
                     connection

@@ -28,12 +28,16 @@ _log = Log("durum.releases")
 class Drainer(Protocol):
     """The part of a silo that runs turns."""
 
-    async def drain(self, partition: int, within_s: float) -> None:
+    async def drain(self, partition: int, within_s: float, free: Token) -> None:
         """Finish the partition's turns and let its activations go.
 
         After it returns no turn of the partition runs or begins under the holding it had. Turns that
-        take longer are cancelled.
+        take longer are cancelled. The partition will be free under that token.
         """
+        ...
+
+    def taken(self, partition: int, token: Token, seen: Token) -> None:
+        """A partition is held from here on under a token, and was taken from the one that was seen."""
         ...
 
     def drop(self, partition: int) -> None:
@@ -150,7 +154,7 @@ class Releases:
     async def _drain(self, partition: int) -> None:
         within_s = self._ports.config.limits.drain_timeout_s
         try:
-            await self._drainer.drain(partition, within_s)
+            await self._drainer.drain(partition, within_s, self._going[partition].token)
         except Exception as exc:  # noqa: BLE001 - whatever became of its turns, the partition has to go
             _log.error("partition not drained in good order", exc, partition=partition)
             self._drainer.drop(partition)

@@ -98,6 +98,23 @@ class StoreStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LuggageStatistics:
+    """Values that actors take along to another silo; see on_dehydrate.
+
+    Args:
+        sent: that their next owner has taken in.
+        used: that came from another silo and were given to on_rehydrate.
+        dropped: that were too much, too late, or could not be used.
+        waiting: here, for their partition.
+    """
+
+    sent: int
+    used: int
+    dropped: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiloStatistics:
     """All of it.
 
@@ -120,6 +137,7 @@ class SiloStatistics:
         held_up: of the calls, those for a partition that is on its way.
         committed, rolled_back, fenced: turns since the start.
         dropped: one-way calls that did not run.
+        luggage: see LuggageStatistics.
         loop_blocked: how often the loop was held for too long.
         methods: see MethodStatistics.
         kinds: see KindStatistics.
@@ -147,6 +165,7 @@ class SiloStatistics:
     rolled_back: int
     fenced: int
     dropped: int
+    luggage: LuggageStatistics
     loop_blocked: int
     methods: tuple[MethodStatistics, ...]
     kinds: tuple[KindStatistics, ...]

@@ -131,6 +131,15 @@ def _turns(found: SiloStatistics) -> Iterator[Metric]:
     yield _counter(
         "durum_one_way_dropped", "One-way calls that did not run, and told nobody.", found.dropped
     )
+    luggage = CounterMetricFamily(
+        "durum_luggage",
+        "Values of on_dehydrate: sent to another silo, used by on_rehydrate, or dropped.",
+        labels=("end",),
+    )
+    luggage.add_metric(("sent",), found.luggage.sent)
+    luggage.add_metric(("used",), found.luggage.used)
+    luggage.add_metric(("dropped",), found.luggage.dropped)
+    yield luggage
     active = GaugeMetricFamily("durum_activations", "Grains in memory.", labels=("kind",))
     begun = CounterMetricFamily("durum_activations_begun", "Activations begun.", labels=("kind",))
     for kind in found.kinds:

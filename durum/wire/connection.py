@@ -261,7 +261,7 @@ class Connection(Stream):
                 if not future.done():
                     future.set_result(message)
                 return
-            case messages.Probe() | messages.HandOver() | messages.Open():
+            case messages.Probe() | messages.HandOver() | messages.Open() | messages.Luggage():
                 self._requests.owed.add(message.id)
             case messages.Cancel():
                 self._requests.owed.discard(message.id)

@@ -278,6 +278,22 @@ class Credit(Message, tag=16):
     items: int
 
 
+class Luggage(Message, tag=17):
+    """What grains of a partition take along to its next owner, who may use it or not. Answered by Ack.
+
+    Args:
+        id: as in Call.
+        partition: whose grains.
+        token: under which the partition will be free; only who takes it from there may use this.
+        values: by grain, encoded.
+    """
+
+    id: int
+    partition: int
+    token: bytes
+    values: tuple[tuple[GrainId, bytes], ...]
+
+
 AnyMessage = (
     Call
     | Reply
@@ -295,4 +311,5 @@ AnyMessage = (
     | Open
     | Item
     | Credit
+    | Luggage
 )

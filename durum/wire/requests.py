@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from durum.wire.messages import AnyMessage, Call, HandOver, Open, Probe
+from durum.wire.messages import AnyMessage, Call, HandOver, Luggage, Open, Probe
 
-Request = Call | Probe | HandOver | Open
+Request = Call | Probe | HandOver | Open | Luggage
 
 
 class LinkBroken(ConnectionError):

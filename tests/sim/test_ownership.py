@@ -377,10 +377,10 @@ def test_a_hand_over_waits_for_the_turn_that_runs() -> None:
         slow = next(p for p in range(PARTITIONS) if holder.serves(p))
         drain = holder.drain
 
-        async def linger(partition: int, within_s: float) -> None:
+        async def linger(partition: int, within_s: float, free: Token) -> None:
             if partition == slow:
                 await asyncio.sleep(4.0)
-            await drain(partition, within_s)
+            await drain(partition, within_s, free)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(holder, "drain", linger)

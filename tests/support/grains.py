@@ -155,3 +155,21 @@ class Guarded(Actor):
     async def shown(self) -> int:
         self.calls += 1
         return self.calls
+
+
+class Warm(Actor):
+    """Has something in memory that is not stored, and takes it along."""
+
+    value: int = 0
+    _seen: list[str] = durum.field(default_factory=list)
+
+    async def on_dehydrate(self) -> list[str]:
+        return self._seen
+
+    async def on_rehydrate(self, value: list[str]) -> None:
+        self._seen = value
+
+    async def see(self, what: str) -> int:
+        self.value += 1
+        self._seen.append(what)
+        return len(self._seen)

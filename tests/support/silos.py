@@ -15,7 +15,7 @@ from typing import Final
 
 from durum import errors
 from durum.config import SiloConfig
-from durum.ids import Address, GrainId, SeededEntropy, SiloId, join_address
+from durum.ids import Address, GrainId, SeededEntropy, SiloId, Token, join_address
 from durum.placement.partitions import assignment
 from durum.placement.ring import RING_VERSION
 from durum.silo.holdings import Holding
@@ -352,7 +352,10 @@ class SimSilo:
 
     # --- the load: one counter a partition
 
-    async def drain(self, partition: int, within_s: float) -> None:
+    def taken(self, partition: int, token: Token, seen: Token) -> None:
+        """Nothing is sent ahead (called by Ownership)."""
+
+    async def drain(self, partition: int, within_s: float, free: Token) -> None:
         """Finish the partition's turn (called by Ownership)."""
         if task := self._busy.get(partition):
             await asyncio.wait([task], timeout=within_s)
