@@ -23,6 +23,8 @@ _GRAIN: Final = GrainId("durum-doctor/latency")
 _SKEW_S: Final = 2.0
 _SLOW_S: Final = 0.1
 _RENEW_WITHIN_S: Final = 2.5
+_LOOKS: Final = 2
+_ROUNDS: Final = 3
 _PASSING_S: Final = 60.0
 _PRUNED_S: Final = 2 * 3600.0
 
@@ -164,13 +166,31 @@ class _Service:
         ]
         findings += [_speed(one) for one in latencies]
         findings += suspicious_owners(await store.owners(genesis.mark), before)
-        if before.view.live:
-            # Long enough for every silo to renew its lease once.
-            await self._clock.sleep(max(0.0, began + _RENEW_WITHIN_S - self._clock.boottime()))
-        findings += suspicious_rows(before, await store.read_table(genesis.mark))
+        findings += suspicious_rows(before, *await self._renewed(before, began))
         return latencies, findings
 
+    async def _renewed(self, before: TableRead, began: float) -> tuple[TableRead, float]:
+        """The table once every silo has had the time to renew its lease, and how long that was."""
+        after, waited_s = before, 0.0
+        # A busy machine renews late: only what stands still at the last look as well has stopped.
+        for look in range(1, _LOOKS + 1):
+            if not any(_still(row, before, after) for row in before.view.live):
+                break
+            waited_s = look * _RENEW_WITHIN_S
+            await self._clock.sleep(max(0.0, began + waited_s - self._clock.boottime()))
+            after = await self._store.read_table(self._genesis.mark)
+        return after, waited_s
+
     async def _measure(self, what: str, operation: Callable[[], Awaitable[object]]) -> Latency:
+        """The best of several rounds: a moment in which this process did not run is not the store's."""
+        found = await self._measure_once(what, operation)
+        for _ in range(_ROUNDS - 1):
+            if found.p99_s <= _SLOW_S:
+                break
+            found = min(found, await self._measure_once(what, operation), key=lambda one: one.p99_s)
+        return found
+
+    async def _measure_once(self, what: str, operation: Callable[[], Awaitable[object]]) -> Latency:
         taken = []
         for _ in range(_SAMPLES):
             began = self._clock.boottime()
@@ -254,12 +274,12 @@ def suspicious_owners(owners: Sequence[Owner], table: TableRead) -> list[Finding
     return found
 
 
-def suspicious_rows(before: TableRead, after: TableRead) -> list[Finding]:
-    """What is odd about rows, in two readings with a renewal between them."""
+def suspicious_rows(before: TableRead, after: TableRead, waited_s: float) -> list[Finding]:
+    """What is odd about rows, in two readings with so much time between them."""
     found = [
         Finding(Verdict.WARNING, "silos", text)
         for row in after.view.rows
-        for text in _odd(row, before, after)
+        for text in _odd(row, before, after, waited_s)
     ]
     found += [Finding(Verdict.WARNING, "silos", text) for text in _at_odds(after)]
     if not found:
@@ -268,16 +288,21 @@ def suspicious_rows(before: TableRead, after: TableRead) -> list[Finding]:
     return found
 
 
-def _odd(row: SiloRow, before: TableRead, after: TableRead) -> Iterator[str]:
+def _still(row: SiloRow, before: TableRead, after: TableRead) -> bool:
+    """Whether a silo that lives, or should, has not renewed its lease."""
+    known = row.silo in before.view.by_id
+    return known and after.heartbeats.get(row.silo, 0) == before.heartbeats.get(row.silo, 0)
+
+
+def _odd(row: SiloRow, before: TableRead, after: TableRead, waited_s: float) -> Iterator[str]:
     age_s = after.time - row.since
     if row.status is Status.DEAD:
         if age_s > _PRUNED_S:
             yield f"{row.silo} has been dead for {age_s / 3600:.0f} h and its row is still there."
         return
-    beat = after.heartbeats.get(row.silo, 0)
-    if row.silo in before.view.by_id and beat == before.heartbeats.get(row.silo, 0):
+    if _still(row, before, after):
         yield (
-            f"{row.silo} is {row.status} and has not renewed its lease for {_RENEW_WITHIN_S:g} s. The "
+            f"{row.silo} is {row.status} and has not renewed its lease for {waited_s:g} s. The "
             "others will declare it dead, if there are others."
         )
     if row.status is not Status.ACTIVE and age_s > _PASSING_S:

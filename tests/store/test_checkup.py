@@ -8,7 +8,7 @@ from durum.clock import SystemClock
 from durum.ids import SiloId, SystemEntropy, Token
 from durum.store import checkup
 from durum.store.checkup import Verdict
-from durum.store.protocol import NEVER_OWNED, Owner, Store, TableRead
+from durum.store.protocol import NEVER_OWNED, Genesis, Owner, Store, TableRead
 from durum.views import SiloRow, Status, Suspicion, View
 from tests.support.services import ALICE, OTHER, SILO, Service, commit, row
 
@@ -33,7 +33,7 @@ def active(silo: SiloId = SILO, status: Status = Status.ACTIVE, **fields: object
 def test_silos_that_renew_are_fine() -> None:
     """Nothing to say is said in one line."""
     rows = active(), active(OTHER, Status.JOINING), active(SiloId("a:1@1"), Status.DEAD)
-    (found,) = checkup.suspicious_rows(read(*rows), read(*rows, beats=2))
+    (found,) = checkup.suspicious_rows(read(*rows), read(*rows, beats=2), 2.5)
     assert (found.verdict, found.text) == (Verdict.FINE, "2 silos live, view 3.")
 
 
@@ -56,7 +56,7 @@ def test_silos_that_renew_are_fine() -> None:
 )
 def test_odd_row_is_named(rows: list[SiloRow], beats: int, words: str) -> None:
     """Each is something that a person would look at."""
-    (found,) = checkup.suspicious_rows(read(*rows), read(*rows, beats=beats))
+    (found,) = checkup.suspicious_rows(read(*rows), read(*rows, beats=beats), 2.5)
     assert found.verdict is Verdict.WARNING
     assert words in found.text
 
@@ -129,6 +129,70 @@ async def test_checkup_measures_and_changes_nothing(service: Service) -> None:
     expected = Verdict.UNSAFE if found.level == "D0" else Verdict.FINE
     assert found.worst in (expected, Verdict.WARNING)
     assert NEVER_OWNED in {one.token for one in before}
+
+
+@pytest.mark.parametrize(
+    ("beats", "looks", "words"),
+    [([1, 2], 1, "live, view"), ([1, 1, 2], 2, "live, view"), ([1, 1, 1], 2, "for 5 s")],
+)
+async def test_silo_that_renews_late_is_given_a_second_look(
+    beats: list[int], looks: int, words: str
+) -> None:
+    """On a busy machine a renewal takes longer; a warning for that teaches people to ignore warnings."""
+    clock, readings = Sleepless(), iter(beats)
+
+    async def read_table(mark: str) -> TableRead:
+        return read(active(), beats=next(readings))
+
+    service = checkup._Service(
+        Replaced(None, read_table=read_table),  # type: ignore[arg-type]
+        Genesis(mark="m", cluster="c", partitions=1, ring=1),
+        clock,
+        SystemEntropy(),
+    )
+    after, waited_s = await service._renewed(await read_table("m"), clock.boottime())
+    (found, *_) = checkup.suspicious_rows(read(active(), beats=1), after, waited_s)
+    assert (len(clock.slept), words in found.text) == (looks, True)
+
+
+@pytest.mark.parametrize(("slow", "verdict"), [(10, Verdict.FINE), (1000, Verdict.WARNING)])
+async def test_operation_is_slow_only_if_it_is_so_again(slow: int, verdict: Verdict) -> None:
+    """A moment in which this process did not run says nothing about the store."""
+    clock = Sleepless()
+
+    async def operation() -> None:
+        nonlocal slow
+        slow -= 1
+        clock.now += 0.2 if slow >= 0 else 0.001
+
+    service = checkup._Service(None, None, clock, SystemEntropy())  # type: ignore[arg-type]
+    assert checkup._speed(await service._measure("read", operation)).verdict is verdict
+
+
+class Sleepless(SystemClock):
+    """Time passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def boottime(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Replaced:
+    """An object with some of its methods replaced."""
+
+    def __init__(self, whole: object, **parts: object) -> None:
+        self._whole = whole
+        self.__dict__.update(parts)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._whole, name)
 
 
 async def test_checkup_of_an_empty_store_says_how_to_go_on(store: Store) -> None:
