@@ -109,6 +109,14 @@ class Clustered:
             moved += len(keys)
         return moved
 
+    def move_one(self, slot: int, target: Server, ending: bytes) -> None:
+        """Move the key of an open slot that ends so."""
+        answer = self.owner(slot).ask("CLUSTER", "GETKEYSINSLOT", slot, _MOVE)
+        (key,) = [key for key in answer.split(b"\r\n")[2::2] if key.endswith(ending)]
+        to: list[str | bytes | int] = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", key]
+        done = self.owner(slot).ask("MIGRATE", *to)
+        assert done.startswith(b"+OK"), done
+
     def end_move(self, slot: int, target: Server) -> None:
         """The slot is the other master's."""
         source, name = self.owner(slot), self.id_of(target)
