@@ -43,7 +43,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("question", nargs="*", help=f"{', '.join(QUESTIONS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="three minutes instead of ten")
+    parser.add_argument("--quick", action="store_true", help="three minutes instead of ten or more")
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
     given = parser.parse_args()

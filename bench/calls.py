@@ -29,7 +29,9 @@ def _beside(yardstick: str, question: str, bar: float, effort: Effort) -> Iterat
             for figure in compare(question, place, contenders(crew, yardstick), LEVELS, effort):
                 # On two cores the figure is the scheduler's also: who waits for whom, and how long.
                 promised = figure.in_flight > 1 and place == "one core"
-                yield figure.with_bar(bar if promised and figure.contender == "durum" else None)
+                promised = promised and figure.contender == "durum"
+                # On one core a call's CPU time is its rate, less what neighbours take of that core.
+                yield figure.with_bar(bar if promised else None, by_cpu=True)
 
 
 def contenders(crew: Crew, yardstick: str) -> list[Contender]:

@@ -26,7 +26,7 @@ class Effort(msgspec.Struct, frozen=True):
     seconds: float
 
 
-FULL = Effort(15, 0.4)
+FULL = Effort(9, 0.4)
 QUICK = Effort(3, 0.4)
 
 

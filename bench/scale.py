@@ -18,8 +18,8 @@ BAR: Final = round(1 / 1.15, 3)
 """By CPU time: at most 15 per cent more than with ten."""
 _ACTIVE: Final = (10, 1_000, 100_000)
 _STORED: Final = (10, 1_000, 100_000, 1_000_000)
-_IN_FLIGHT: Final = 64
-_DURABLE_IN_FLIGHT: Final = 8  # fewer than ten: turns of one actor wait for each other
+_IN_FLIGHT: Final = (1, 64)
+_DURABLE_IN_FLIGHT: Final = (1, 8)  # fewer than ten: turns of one actor wait for each other
 _CALLED: Final = 1_000
 
 
@@ -28,14 +28,14 @@ def figures(effort: Effort) -> Iterator[Figure]:
     on = cores()[-1:]
     with Crew(on) as crew:
         question = "calls, by number of active actors"
-        for figure in compare(question, "one core", _active(crew), (_IN_FLIGHT,), effort):
+        for figure in compare(question, "one core", _active(crew), _IN_FLIGHT, effort):
             promised = figure.cpu_ratio is not None and "all called" not in figure.contender
             yield figure.with_bar(BAR if promised else None, by_cpu=True)
     for store in ("SQLite", "Redis"):
         with Crew(on) as crew:
             question = f"durable turn, {store}, by number of stored actors"
             contenders = [_stored(crew, store, count) for count in _STORED]
-            for figure in compare(question, "one core", contenders, (_DURABLE_IN_FLIGHT,), effort):
+            for figure in compare(question, "one core", contenders, _DURABLE_IN_FLIGHT, effort):
                 promised = figure.cpu_ratio is not None
                 yield figure.with_bar(BAR if promised else None, by_cpu=True)
 
@@ -80,4 +80,4 @@ def _call_all(client: Process, count: int) -> None:
     """Call until every actor is active."""
     calls = 0
     while calls < 2 * count:
-        calls += client.play(_IN_FLIGHT, 1.0).calls
+        calls += client.play(_IN_FLIGHT[-1], 1.0).calls
