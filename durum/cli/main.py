@@ -28,6 +28,7 @@ SUMMARIES: Final = {
     "state": "Show what is kept of one grain.",
     "evict": "Take one grain out of memory.",
     "delete": "Take one grain's state away.",
+    "reminders": "List, show, set and cancel reminders.",
     "export": "Copy a service into a file, while it runs.",
     "import": "Copy the grains of a file into a service that runs.",
     "completion": "Print a script that completes durum's commands and options.",

@@ -19,6 +19,7 @@ import msgspec
 from durum import errors, ids
 from durum.client import transfer
 from durum.client.links import Links
+from durum.client.reminders import ReminderAdmin
 from durum.client.router import Router
 from durum.client.sights import Grain, Page, Silo
 from durum.client.transfer import OnExisting, Progress, Told
@@ -40,6 +41,9 @@ class Admin:
 
     Kinds are named, or given as classes; the silos need not host them. All of it asks silos, as calls do:
     with the client's credentials, time limits and errors.
+
+    Attributes:
+        reminders: those of all actors; see ReminderAdmin.
     """
 
     def __init__(self, router: Router, links: Links, timeout_s: float, cluster: str) -> None:
@@ -47,6 +51,7 @@ class Admin:
         self._router = router
         self._links = links
         self._timeout_ms = int(timeout_s * 1000)
+        self.reminders = ReminderAdmin(self._ask_grain, self._ask_all)
 
     async def silos(self) -> list[Silo]:
         """All silos in the membership table, in the order of their ids, each with its counters."""
@@ -229,9 +234,9 @@ class Admin:
             Path(path), self._ask_grain, on_existing=on_existing, told=told
         )
 
-    async def _ask_grain(self, grain: GrainId, request: str, asked: msgspec.Struct) -> bytes:
+    async def _ask_grain(self, grain: GrainId, request: str, asked: msgspec.Struct | None) -> bytes:
         kind, key = ids.split_grain_id(grain)
-        args = wire.encode(asked)
+        args = b"" if asked is None else wire.encode(asked)
         answer = await self._router.relay(Call(0, grain, request, args, self._timeout_ms))
         if isinstance(answer, Reply):
             return answer.result
@@ -248,22 +253,30 @@ class Admin:
             return answer.result
         raise failure.rebuild(answer, target.kind)
 
+    async def _ask_all(self, request: str) -> dict[SiloId, bytes]:
+        """Ask each silo by itself; those that do not answer are left out."""
+        found = msgspec.msgpack.decode(await self._ask(wire.SILOS), type=wire.Members)
+        living = [row.silo for row in found.silos if row.status != "dead"]
+        answers = await asyncio.gather(*(self._ask_silo(silo, request) for silo in living))
+        pairs = zip(living, answers, strict=True)
+        return {silo: answer for silo, answer in pairs if answer is not None}
+
     async def _now(self, silo: SiloId) -> wire.Now | None:
+        answer = await self._ask_silo(silo, wire.NOW)
+        return None if answer is None else msgspec.msgpack.decode(answer, type=wire.Now)
+
+    async def _ask_silo(self, silo: SiloId, request: str) -> bytes | None:
         """Ask one silo, and no other."""
         try:
             async with asyncio.timeout(_ASK_S):
                 link = await self._links.get(ids.address_of(silo))
                 grain = GrainId("Durum/anywhere")
                 answer = await link.request(
-                    Call(link.next_id(), grain, wire.NOW, b"", int(_ASK_S * 1000))
+                    Call(link.next_id(), grain, request, b"", int(_ASK_S * 1000))
                 )
         except (OSError, errors.DurumError, TimeoutError):
             return None
-        return (
-            msgspec.msgpack.decode(answer.result, type=wire.Now)
-            if isinstance(answer, Reply)
-            else None
-        )
+        return answer.result if isinstance(answer, Reply) else None
 
 
 _kinds: Final[dict[str, GrainKind]] = {}

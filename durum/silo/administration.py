@@ -21,6 +21,7 @@ from durum.silo.copies import Copies
 from durum.silo.holdings import Holding
 from durum.silo.meters import OK
 from durum.silo.reason import Reason
+from durum.silo.reminder_desk import ReminderDesk
 from durum.silo.services import Services
 from durum.silo.statistics import SiloStatistics
 from durum.silo.turn import Sink, refuse
@@ -30,6 +31,7 @@ from durum.telemetry import Log
 from durum.views import View
 from durum.wire import administration as wire
 from durum.wire import copies as copies_wire
+from durum.wire import reminders as reminder_wire
 from durum.wire.messages import Call, Reply
 
 _log = Log("durum.administration")
@@ -51,6 +53,7 @@ class Administration:
         catalog: its activations.
         members: the newest view, and how many partitions each silo should own by it.
         look: the silo's counters now.
+        desk: answers about reminders.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Administration:
         catalog: Catalog,
         members: Callable[[], tuple[View, Mapping[SiloId | None, int]]],
         look: Callable[[], SiloStatistics],
+        desk: ReminderDesk,
     ) -> None:
         self._silo = silo
         self._partitions = partitions
@@ -78,6 +82,8 @@ class Administration:
             wire.COUNT: self._count,
             wire.SILOS: self._silos,
             wire.NOW: self._now,
+            reminder_wire.WAKE_UPS: desk.wake_ups,
+            reminder_wire.TRUST_CLOCK: desk.trust_clock,
         }
         self._owned: dict[str, Callable[[Call, Holding], Awaitable[object]]] = {
             wire.INSPECT: self._inspect,
@@ -85,6 +91,7 @@ class Administration:
             wire.DELETE: self._delete,
             copies_wire.COPY: copies.copy,
             copies_wire.PASTE: copies.paste,
+            reminder_wire.REMINDERS: desk.reminders,
         }
 
     def take(self, sink: Sink, call: Call, holding: Holding | None) -> None:

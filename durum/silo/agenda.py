@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from durum.ids import GrainId, split_grain_id
-from durum.silo.wakeup_rows import Held, Page, Row, WakeUp
+from durum.silo.wakeup_rows import Held, Page, Row
+from durum.store.effects import WakeUp
 
 AHEAD_MS: Final = 5_000
 """Wake-ups are read so long before they are due."""

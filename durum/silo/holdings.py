@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, Self
 
 from durum.ids import Token
+from durum.store.protocol import Owner
 
 _SKIPPED_LIMIT: Final = 4096
 
@@ -26,12 +27,15 @@ class Holding:
 
     Attributes:
         commits: the highest counter seen.
+        posted: messages in its outbox when it was taken.
+        first_posted_epoch: the epoch of the first of them, or 0.
+        earliest_due_ms: when its first wake-up was due then, or None where it had none.
         draining: it is on its way out, or lost: nothing new begins under it.
     """
 
     __slots__ = (
-        *("_floor", "_skipped", "commits", "draining", "epoch"),
-        *("partition", "ready", "serve_from", "token"),
+        *("_floor", "_skipped", "commits", "draining", "earliest_due_ms", "epoch"),
+        *("first_posted_epoch", "partition", "posted", "ready", "serve_from", "token"),
     )
 
     def __init__(
@@ -46,6 +50,18 @@ class Holding:
         self._skipped: set[int] = set()  # numbers of commits whose answers have not come
         self.draining = False
         self.ready = False
+        self.posted = 0
+        self.first_posted_epoch = 0
+        self.earliest_due_ms: int | None = None
+
+    @classmethod
+    def of(cls, record: Owner, serve_from: float) -> Self:
+        """One that a take has just begun."""
+        holding = cls(record.partition, record.epoch, record.token, serve_from, record.commits)
+        holding.posted = record.posted
+        holding.first_posted_epoch = record.first_posted_epoch
+        holding.earliest_due_ms = record.earliest_due_ms
+        return holding
 
     def counts(self, commits: int) -> bool:
         """Take in the partition's commit counter, as a commit's answer gives it.
@@ -93,6 +109,18 @@ class OwnershipStatistics:
     draining: int
 
 
+class Tenant(Protocol):
+    """Who does something for each partition while it is served. Told at once, and must not wait."""
+
+    def held(self, holding: Holding) -> None:
+        """It is served from now on."""
+        ...
+
+    def left(self, partition: int) -> None:
+        """It is not served any more."""
+        ...
+
+
 class Holdings:
     """The holdings of a silo, by partition.
 
@@ -106,6 +134,7 @@ class Holdings:
         self._held: list[Holding | None] = [None] * partitions
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self.count = 0
+        self.tenants: list[Tenant] = []
 
     def ready(self, partition: int) -> Holding | None:
         """The holding under which a turn may begin now, or None."""
@@ -113,10 +142,14 @@ class Holdings:
         if holding is None or holding.draining:
             return None
         # Once the time has come it stays so; the hot path reads no clock.
-        if holding.ready or self._now() >= holding.serve_from:
-            holding.ready = True
+        if holding.ready:
             return holding
-        return None
+        if self._now() < holding.serve_from:
+            return None
+        holding.ready = True
+        for tenant in self.tenants:
+            tenant.held(holding)
+        return holding
 
     def get(self, partition: int) -> Holding | None:
         """The holding, ready or not."""
@@ -141,6 +174,8 @@ class Holdings:
             holding.draining = True
             self._held[partition] = None
             self.count -= 1
+            for tenant in self.tenants:
+                tenant.left(partition)
         return holding
 
     def wake(self, partition: int) -> None:

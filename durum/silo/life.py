@@ -35,11 +35,13 @@ from durum.silo.ownership import Ownership
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
 from durum.silo.relay import Relay
+from durum.silo.reminder_desk import ReminderDesk
 from durum.silo.services import Services
 from durum.silo.settings import Platform, Settings
 from durum.silo.statistics import SiloStatistics, StoreStatistics
 from durum.silo.table import Table
 from durum.silo.verifier import Verifier
+from durum.silo.wakeups import WakeUps
 from durum.store.protocol import Durability, Genesis, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
@@ -197,7 +199,17 @@ class Life:
             catalog=self.catalog,
             members=lambda: (self.view, Counter(self._assigned(self.view).owners)),
             look=self._look,
+            desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
         )
+        self._wake_ups = WakeUps(
+            services=self.services,
+            router=self._router,
+            call=self._dispatcher.call,
+            holdings=self.ownership,
+            superseded=verifier.suspect,
+        )
+        self.ownership.tenants.append(self._wake_ups)
+        self.services.offices.append(self._wake_ups)
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.serve(self.catalog, self.ownership, administration, relay)
         self._gateway = Gateway(
@@ -238,6 +250,7 @@ class Life:
             ("calls", self._router.deadlines.sweep()),
             ("collector", collector.run()),
             ("shedding", collector.shed()),
+            ("wake-ups", self._wake_ups.run()),
         ):
             self._tasks.start(coro, name)
         await self.membership.move(Status.ACTIVE)
@@ -284,6 +297,7 @@ class Life:
             loop_blocked=loop_blocked,
             methods=meters.methods(),
             kinds=meters.kinds(),
+            wake_ups=self._wake_ups.statistics(),
             observers=services.observers.statistics(),
             store=StoreStatistics(
                 url=self._store.url,
@@ -293,6 +307,7 @@ class Life:
                 commits=meters.commits.statistics(),
                 batches=tuple(batches.sizes),
                 operations=batches.operations,
+                clock_ahead_s=self._table.time.ahead_s,
             ),
         )
 

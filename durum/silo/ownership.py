@@ -60,6 +60,7 @@ class Ownership:
         self._place = place
         self._drainer = drainer
         self._holdings = Holdings(ports.partitions, ports.clock.boottime)
+        self.tenants: Final = self._holdings.tenants
         self._records = Records(ports, self._holdings)
         self._releases = Releases(
             ports, self._holdings, drainer, self._on_release, self._tell_of_free
@@ -262,8 +263,7 @@ class Ownership:
                 if before.silo is not None:
                     # Meanwhile stopwatches may have been started over, as in `recheck`.
                     since = max(since, self._waited_out(before.silo))  # noqa: PLW2901
-                held = record.partition, record.epoch, record.token
-                self._holdings.put(Holding(*held, since, record.commits))
+                self._holdings.put(Holding.of(record, since))
                 self._drainer.taken(record.partition, record.token, wish.seen)
         _log.info("partitions taken", silo=self._me, count=taken, of=len(wishes))
 

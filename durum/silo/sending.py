@@ -10,6 +10,7 @@ import msgspec
 from durum import errors
 from durum.silo.effects import Staged
 from durum.silo.replies import Change
+from durum.store.effects import Outgoing
 from durum.store.protocol import Commit
 
 FIRST_PAUSE_S: Final = 0.02
@@ -77,9 +78,18 @@ class Sending:
     def take_effects(self) -> None:
         """Put what was staged into the commit."""
         staged = self.staged
-        if staged is not None and staged.parts:
-            parts = {**(self.commit.parts or {}), **staged.parts}
-            self.commit = msgspec.structs.replace(self.commit, parts=parts)
+        if staged is None:
+            return
+        parts = self.commit.parts
+        if staged.parts:
+            parts = {**(parts or {}), **staged.parts}
+        self.commit = msgspec.structs.replace(
+            self.commit,
+            parts=parts,
+            send=[Outgoing(receiver, row) for receiver, row in staged.send],
+            wake=staged.wake,
+            park=staged.park,
+        )
 
 
 class Unstorable(Exception):

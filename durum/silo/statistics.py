@@ -75,6 +75,25 @@ class ObserverStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WakeUpStatistics:
+    """Reminders and other things that come due.
+
+    Args:
+        waiting: due within seconds, and in memory.
+        under_way: of those, being delivered.
+        woken: delivered since the start.
+        failed: attempts to deliver that failed.
+        late: how late reminders' ticks began, against their due times.
+    """
+
+    waiting: int
+    under_way: int
+    woken: int
+    failed: int
+    late: DurationStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatistics:
     """The way to the store.
 
@@ -86,6 +105,7 @@ class StoreStatistics:
         commits: from sending to answer.
         batches: sizes of what travelled together, bounded as in durum.store.batches.
         operations: in all of them.
+        clock_ahead_s: how far its clock was set ahead of the time that is still believed; 0: not at all.
     """
 
     url: str
@@ -95,6 +115,7 @@ class StoreStatistics:
     commits: DurationStatistics
     batches: tuple[int, ...]
     operations: int
+    clock_ahead_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +163,7 @@ class SiloStatistics:
         methods: see MethodStatistics.
         kinds: see KindStatistics.
         observers: see ObserverStatistics.
+        wake_ups: see WakeUpStatistics.
         store: see StoreStatistics.
     """
 
@@ -170,6 +192,7 @@ class SiloStatistics:
     methods: tuple[MethodStatistics, ...]
     kinds: tuple[KindStatistics, ...]
     observers: ObserverStatistics
+    wake_ups: WakeUpStatistics
     store: StoreStatistics
 
     @property

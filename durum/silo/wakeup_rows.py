@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from durum.ids import GrainId
 
 Cursor = tuple[int, GrainId, bytes]
-
-
-class WakeUp(msgspec.Struct, frozen=True):
-    """One, as the store has it."""
-
-    due_ms: int
-    grain: GrainId
-    name: bytes
 
 
 class Row:

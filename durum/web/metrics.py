@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 import durum
 from durum.silo.meters import BOUNDS_S
-from durum.silo.statistics import DurationStatistics, SiloStatistics
+from durum.silo.statistics import DurationStatistics, SiloStatistics, WakeUpStatistics
 from durum.store.batches import BOUNDS
 
 UNKNOWN: Final = "?"
@@ -153,11 +153,27 @@ def _turns(found: SiloStatistics) -> Iterator[Metric]:
     yield _counter(
         "durum_events_missed", "Events that a watch lacks: it read too slowly.", watched.missed
     )
+    yield from _wake_ups(found.wake_ups)
     yield _counter(
         "durum_loop_blocked",
         "Times that code held the event loop beyond loop_blocked_s.",
         found.loop_blocked,
     )
+
+
+def _wake_ups(found: WakeUpStatistics) -> Iterator[Metric]:
+    woken = CounterMetricFamily(
+        "durum_wake_ups", "Times that a grain was woken, or could not be.", labels=("outcome",)
+    )
+    woken.add_metric(("ok",), found.woken)
+    woken.add_metric(("failed",), found.failed)
+    yield woken
+    yield _gauge("durum_wake_ups_waiting", "Wake-ups that are due within seconds.", found.waiting)
+    late = HistogramMetricFamily(
+        "durum_reminder_lateness_seconds", "From a tick's due time to its beginning."
+    )
+    _add(late, (), found.late)
+    yield late
 
 
 def _store(found: SiloStatistics) -> Iterator[Metric]:
@@ -187,6 +203,11 @@ def _membership(found: SiloStatistics) -> Iterator[Metric]:
     left_s = max(0.0, found.lease_left_s)
     yield _gauge(
         "durum_lease_left_seconds", "How long it may answer without another renewal.", left_s
+    )
+    yield _gauge(
+        "durum_store_clock_ahead_seconds",
+        "How far the store's clock was set ahead of the time that is still believed; 0: not at all.",
+        found.store.clock_ahead_s,
     )
     yield _gauge("durum_view_version", "The membership table's version as seen here.", found.view)
     silos = GaugeMetricFamily(

@@ -64,7 +64,7 @@ class WakeUpPage(msgspec.Struct, array_like=True, frozen=True):
 
     Args:
         found: due time in the store's milliseconds, grain and name; by partitions, and within one by time.
-        partition: where to go on; P where nothing is left.
+        partition: where to go on; -1 where nothing is left.
         after: likewise.
     """
 

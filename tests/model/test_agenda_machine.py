@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from durum.ids import GrainId
 from durum.silo import agenda
 from durum.silo.agenda import Agenda
-from durum.silo.wakeup_rows import Page, Row, WakeUp
+from durum.silo.wakeup_rows import Page, Row
+from durum.store.effects import WakeUp
 
 PARTITIONS = (0, 1)
 GRAINS = st.sampled_from([GrainId(f"Till/{n}") for n in range(6)])

@@ -37,7 +37,8 @@ T = TypeVar("T")
 class House:
     """A world with one store, and what was opened in it."""
 
-    def __init__(self, store: FaultyStore) -> None:
+    def __init__(self, store: FaultyStore, clock: SimClock) -> None:
+        self.clock: Final = clock  # the store's
         self.loop: Final[SimLoop] = loop.current()
         self.store: Final = store
         self.network: Final = SimNetwork(self.loop)
@@ -50,17 +51,18 @@ class House:
     async def build(cls) -> House:
         """An empty world."""
         world = loop.current()
+        clock = SimClock(world)
 
         async def make() -> Store:
             return await open_store(
                 "memory:",
                 cluster="default",
-                clock=SimClock(world),
+                clock=clock,
                 entropy=SeededEntropy(world.seed),
                 threads=False,
             )
 
-        return cls(await FaultyStore.open(world, make))
+        return cls(await FaultyStore.open(world, make), clock)
 
     async def open(self, kinds: Sequence[type[Actor]], config: SiloConfig = SMALL) -> Cluster:
         """Start a silo on machine `a`, and a client."""
