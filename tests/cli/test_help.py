@@ -15,7 +15,7 @@ from tests.support import commands
 
 COMMANDS = (
     *("demo", "dev", "init", "silo", "ps", "doctor", "call"),
-    *("grains", "state", "evict", "delete", "export", "import", "completion"),
+    *("grains", "state", "evict", "delete", "reminders", "export", "import", "completion"),
 )
 
 

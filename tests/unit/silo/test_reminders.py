@@ -1,4 +1,4 @@
-"""Reminders on one silo and on several: never early, never lost, at least once, part of their turn's commit."""
+"""Reminders on one silo and on several: never early, never lost, at least once, part of their commit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from durum import errors
+from durum.client.reminders import Found
 from durum.config import Limits, SiloConfig
 from durum.grains.actor import Actor, read_only
 from durum.grains.placement import StatelessWorker
@@ -387,7 +388,8 @@ async def test_reminders_of_a_kind_are_listed_page_by_page(house: House) -> None
         await ask(cluster.actor(Bell, f"eu-{key}"), "x", {"delay": 1000 + key})
         await ask(cluster.actor(Bell, f"us-{key}"), "x", {"delay": 1000 + key})
     desk = cluster.admin.reminders
-    found, after = [], ""
+    found: list[Found] = []
+    after = ""
     while True:
         page = await desk.find(Bell, prefix="eu-", after=after, limit=7)
         assert len(page.found) <= 7
