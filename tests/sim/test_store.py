@@ -9,6 +9,7 @@ import pytest
 
 from durum import errors
 from durum.ids import Address, GrainId, SeededEntropy, Token, hosted_token, silo_id
+from durum.store.effects import Outgoing, WakeUp
 from durum.store.host_table import Host
 from durum.store.protocol import NEVER_OWNED, Commit, Committed, Genesis, Level, Store, Take
 from durum.store.urls import open_store
@@ -276,6 +277,36 @@ def test_placing_whose_answer_was_lost_is_noted_once_and_lasts() -> None:
         await rig.store.roll_back(snapshot)
         assert await rig.b.find_host(0, ANN) == host
         assert [one.record for one in rig.store.log.places] == [host]
+
+    simulate(test)
+
+
+def test_effects_travel_with_commits_and_are_played_again() -> None:
+    """A roll-back has the outbox as it was, and what was acknowledged since is there again."""
+
+    async def test(rig: Rig) -> None:
+        turn = Commit(
+            partition=0,
+            token=ONE,
+            grain=ANN,
+            id=b"x" * 16,
+            version=0,
+            send=[Outgoing(ANN, b"1"), Outgoing(ANN, b"2")],
+            wake={b"w": 7},
+            park={b"l": b"letter"},
+        )
+        rig.store.next("a", "commit", Fate(replies=False))
+        await rig.fails(rig.a.commit(turn), applied=None)
+        assert await rig.a.commit(turn) == Committed(1, 1, 1)
+        await rig.a.acknowledge(0, ONE, [1])
+        snapshot = rig.store.snapshot()
+        await rig.a.acknowledge(0, ONE, [2])
+        assert await rig.b.posted(0, ONE, 0, 9) == []
+        await rig.store.roll_back(snapshot)
+        assert [one.number for one in await rig.b.posted(0, ONE, 0, 9)] == [2]
+        assert await rig.b.due(0, ONE, 7, 9) == [WakeUp(7, ANN, b"w")]
+        assert await rig.b.letters(0, b"", 9) == [(b"l", b"letter")]
+        assert await rig.b.count_letters(0) == 1
 
     simulate(test)
 

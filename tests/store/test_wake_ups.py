@@ -222,3 +222,7 @@ async def test_page_of_large_letters_ends_early(service: Service) -> None:
     assert [name for name, _ in page] == [b"0", b"1"]
     assert not is_last(page, 9)
     assert is_last(await store.letters(0, b"1", 9), 9)
+
+
+PAGES = test_wake_ups_are_read_in_pages_behind_the_last_one
+ANEW = test_marks_of_a_grain_that_began_anew_stay
