@@ -15,6 +15,7 @@ from durum import errors
 from durum.clock import SystemClock
 from durum.ids import GrainId, SystemEntropy
 from durum.store import redis_pipe
+from durum.store.effects import Outgoing
 from durum.store.protocol import NEVER_OWNED, Committed, Genesis, Level, Record, Store
 from durum.store.urls import open_store
 from durum.views import Status
@@ -106,6 +107,27 @@ async def test_killed_connection_has_an_unknown_outcome_and_comes_back(
         version = result.version
     assert version == 5
     assert (await until(lambda: on_server.store.owners(on_server.mark)))[0].commits == 5
+
+
+async def test_messages_of_commits_whose_answers_were_lost_are_posted_once(
+    server: Server, on_server: Service
+) -> None:
+    """Their numbers are those of the first answer, which nobody got."""
+    token, store = await on_server.hold(), on_server.store
+    first = []
+    for version in range(5):
+        turn = commit(token, version=version, send=[Outgoing(BOB, b"%d" % version)] * 2)
+        future = store.commit(turn)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        (result,) = await asyncio.gather(future, return_exceptions=True)
+        if isinstance(result, errors.StoreUnavailable):
+            result = await until(functools.partial(store.commit, turn))
+        assert isinstance(result, Committed)
+        first.append(result.first)
+    assert first == [1, 3, 5, 7, 9]
+    posted = await until(lambda: store.posted(0, token, 0, 99))
+    assert [one.row for one in posted] == [b"%d" % (n // 2) for n in range(10)]
 
 
 async def test_stopped_server_times_out_and_its_ghosts_are_kept_off(

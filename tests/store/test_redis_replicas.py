@@ -11,15 +11,16 @@ import pytest
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import GrainId, SystemEntropy, Token
+from durum.ids import GrainId, SystemEntropy, Token, hosted_token
 from durum.silo.silo import Silo
+from durum.store.host_table import Host
 from durum.store.protocol import Level, Store, Take
 from durum.store.urls import open_store
 from tests.support.commands import durum
 from tests.support.grains import Counter
 from tests.support.sentinels import eventually, replication
 from tests.support.servers import PRODUCTS, Server, binary_of
-from tests.support.services import ALICE, SILO, Service, commit, row
+from tests.support.services import ALICE, BOB, SILO, Service, commit, row
 
 SYNCED = ("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 TIMEOUT_S = 0.5
@@ -168,8 +169,13 @@ async def test_repeated_write_is_waited_for_on_a_new_connection_too(
     taken = (await service.store.owners(service.mark))[0]
     pair.replica.stop()
     turn = commit(token, state=b"two")
-    with pytest.raises(errors.StoreUnavailable):
-        await service.store.commit(turn)
+    host = Host(SILO, hosted_token(Token(b"h" * 16), BOB))
+    for operation in (
+        service.store.commit(turn),
+        service.store.place(0, token, BOB, seen=None, host=host),
+    ):
+        with pytest.raises(errors.StoreUnavailable):
+            await operation
     other = await open_url(pair.url)
     try:
         with pytest.raises(errors.StoreUnavailable, match="0 replicas"):
@@ -178,6 +184,12 @@ async def test_repeated_write_is_waited_for_on_a_new_connection_too(
             await other.erase(0, token, ALICE, 1, keep_s=9)
         with pytest.raises(errors.StoreUnavailable, match="0 replicas"):
             await other.take(service.mark, [take_again(taken)])
+        with pytest.raises(errors.StoreUnavailable, match="0 replicas"):
+            await other.place(0, token, BOB, seen=None, host=host)
+        # What only reads waits for nobody, whoever asks.
+        assert await other.find_host(0, BOB) == host
+        assert (await other.load(0, host.token, BOB)).version == 0
+        assert await other.posted(0, token, 0, 9) == []
     finally:
         await other.close()
         pair.replica.cont()
