@@ -45,6 +45,8 @@ class SiloRow(msgspec.Struct, frozen=True, kw_only=True):
         weight: its share of partitions relative to the others; 0 gets none.
         roles: free names that placement may ask for.
         kinds: kind name to class version.
+        placements: how grains are placed, for those of its kinds whose hash does not tell; see
+            grains.placement.written.
         web: address of its metrics and health pages, or "".
         wire: lowest and highest protocol version it speaks.
         host: a mark equal for processes of one host and process namespace, or "".
@@ -61,6 +63,7 @@ class SiloRow(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     roles: tuple[str, ...] = ()
     kinds: dict[str, int] = msgspec.field(default_factory=dict)
+    placements: dict[str, str] = msgspec.field(default_factory=dict)
     web: str = ""
     wire: tuple[int, int] = (1, 1)
     host: str = ""

@@ -18,7 +18,7 @@ from durum.client.nearest import Nearest
 from durum.client.routes import Link, Routes
 from durum.clock import Clock
 from durum.config import Limits
-from durum.ids import Entropy
+from durum.ids import Address, Entropy, GrainId
 from durum.wire.connection import LinkBroken
 from durum.wire.messages import AnyMessage, Call, Failure, Moved, Reply
 
@@ -92,11 +92,23 @@ class Carrier:
             The failure, where that is the end.
         """
         if isinstance(outcome, Moved):
-            self._routes.redirect(self._partition(delivery), outcome)
+            self.moved(delivery.grain, delivery.hash, outcome)
+        elif not isinstance(outcome, Failure):
+            self._routes.placed.forget(delivery.grain)
         end = delivery.judge(outcome)
         if end is None:
+            if isinstance(outcome, Failure):
+                self._routes.placed.forget(delivery.grain)
             await self._pause(delivery)
         return end
+
+    def moved(self, grain: GrainId, hash: int, moved: Moved) -> None:  # noqa: A002 - Target's own name
+        """Note what a silo said that does not serve a grain."""
+        if moved.hosted:
+            self._routes.placed.learn(grain, moved.owner)
+        else:
+            self._routes.placed.forget(grain)
+            self._routes.redirect(hash % len(self._routes.by_partition), moved)
 
     async def carry(
         self, delivery: Delivery, outcome: AnyMessage | Exception | None
@@ -150,6 +162,9 @@ class Carrier:
         """The connection to the grain's owner, or None: look again."""
         if delivery.near:
             return await self._near_link(delivery, left_s)
+        host = self._routes.placed.find(delivery.grain)
+        if host is not None and not self._through:
+            return await self._host_link(delivery, host, left_s)
         partition = self._partition(delivery)
         link = self._routes.by_partition[partition]
         if link is not None and not link.closing:
@@ -169,21 +184,30 @@ class Carrier:
             )
             await self._wait_table(left_s)
             return None
-        own = self._routes.own_link(address)
-        if own is not None:
-            self._routes.use(partition, own)
-            return own
+        link = self._routes.own_link(address) or await self._dialed(delivery, address, left_s)
+        if link is None:
+            self._routes.redirect(partition, Moved(0, address, -1))
+            await self._pause(delivery)
+        elif self._partition(delivery) == partition and self._routes.owner(partition) == address:
+            self._routes.use(partition, link)
+        return link
+
+    async def _host_link(self, delivery: Delivery, host: Address, left_s: float) -> Link | None:
+        """The connection to the silo of a grain that has a place of its own, dialed if need be."""
+        link = self._routes.own_link(host) or await self._dialed(delivery, host, left_s)
+        if link is None:
+            self._routes.placed.forget(delivery.grain)
+            await self._pause(delivery)
+        return link
+
+    async def _dialed(self, delivery: Delivery, address: Address, left_s: float) -> Link | None:
         try:
             async with asyncio.timeout(left_s):
-                connection = await self._links.get(address)
+                return await self._links.get(address)
         except (OSError, errors.ClusterError) as exc:
-            self._routes.redirect(partition, Moved(0, address, -1))
-            why = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
-            await self._no_link(delivery, why)
+            delivery.last = f"{address} cannot be reached ({str(exc) or type(exc).__name__})"
+            delivery.attempts += 1
             return None
-        if self._partition(delivery) == partition and self._routes.owner(partition) == address:
-            self._routes.use(partition, connection)
-        return connection
 
     async def _any_link(self, delivery: Delivery, partition: int) -> Link | None:
         """A connection to any silo, which brings the call on its way."""

@@ -36,6 +36,7 @@ from durum.wire.messages import (
     Failure,
     Goodbye,
     Item,
+    Moved,
     Open,
     Reply,
     Table,
@@ -255,6 +256,10 @@ class Router:
         """
         link = await self._carrier.lead(delivery)
         link.send(delivery.notice(delivery.deadline - self._clock.boottime()))
+
+    def moved(self, grain: GrainId, moved: Moved) -> None:
+        """A silo said where a one-way call has to go."""
+        self._carrier.moved(grain, zlib.crc32(grain.encode()), moved)
 
     async def relay(self, call: Call) -> Reply | Failure:
         """Carry a call for a client that cannot reach its grain's owner.

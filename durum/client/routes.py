@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from durum.client.hosts import Hosts
 from durum.ids import Address, SiloId
 from durum.wire.messages import AnyMessage, Call, Cancel, Credit, Moved, Notice, Open, Table
 
@@ -49,6 +50,8 @@ class Routes:
         self._owners: Sequence[Address | None] = (None,)
         self._redirects: dict[int, tuple[Address, int]] = {}
         self._changed = asyncio.Event()
+        self.placed: Final = Hosts()
+        """Where single grains are; they come before their partitions."""
         self.by_partition: list[Link | None] = [None]
         """The hot path's own table: a connection that takes calls now, or None: ask `owner`."""
 

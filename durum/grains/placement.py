@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from durum import errors
@@ -91,6 +93,10 @@ class OnSilos(msgspec.Struct, frozen=True, tag="on_silos"):
 
 Placement = PreferLocal | Random | LeastLoaded | OnSilos
 """Of grains that are placed one by one; the silo that holds a grain's partition notes where it is."""
+
+
+WORKER: Final = '{"type":"stateless_worker"}'
+"""What stands there for a StatelessWorker."""
 
 
 def written(placement: Placement) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from durum.ids import Address, GrainId, SiloId, address_of, generation_of
-from durum.placement.ring import Ring
+from durum.placement.ring import RING_VERSION, Ring
 from durum.views import SiloRow, View
 from durum.wire.messages import Table
 
@@ -88,27 +88,34 @@ def addresses(table: Table) -> list[Address | None]:
     ]
 
 
-def assignment(view: View, partitions: int) -> Assignment:
+def assignment(view: View, partitions: int, ring: int = RING_VERSION) -> Assignment:
     """Decide who should own which partition.
 
     Active silos share them by weight (see Ring). Some get none, whatever their weight:
 
-    - those whose kinds or class versions differ from the reference's, which is the oldest active silo
-      that has a weight: a partition's owner must be able to host every grain in it;
-    - the older lives of an address that has a newer one.
+    - those that host no kind at all, and so can serve no grain themselves;
+    - the older lives of an address that has a newer one;
+    - by ring 1 those whose kinds or class versions differ from the reference's, which is the oldest
+      active silo that has a weight. By ring 2 an owner that does not host a grain's kind finds it a
+      silo that does.
 
     A silo's place on the ring is its address's, so that one which restarts gets back what it had.
 
     Args:
         view: the rows to decide by. Equal views give equal answers in every process.
         partitions: P.
+        ring: by which rules; the service's genesis says so.
     """
     newest: dict[Address, SiloRow] = {}
     for row in sorted(view.active, key=_age):
         newest[row.address] = row
     candidates = [row for row in newest.values() if row.weight > 0]
-    kinds = min(candidates, key=_age).kinds if candidates else {}
-    owners = {row.address: row for row in candidates if row.kinds == kinds}
+    if ring == 1:
+        kinds = min(candidates, key=_age).kinds if candidates else {}
+        candidates = [row for row in candidates if row.kinds == kinds]
+    else:
+        candidates = [row for row in candidates if row.kinds]
+    owners = {row.address: row for row in candidates}
     placed = Ring({address: row.weight for address, row in owners.items()}).place(partitions)
     return Assignment(
         version=view.version,

@@ -16,9 +16,12 @@ from typing import Final
 
 from uhashring import HashRing
 
-RING_VERSION: Final = 1
+RING_VERSION: Final = 2
 """Changes with anything that would place one slot elsewhere. Genesis records it, so that two releases
 which place differently never serve one service together."""
+
+RINGS: Final = frozenset({1, RING_VERSION})
+"""Those by which this release can place. A service keeps the one that it was created with."""
 
 POINTS_PER_WEIGHT: Final = 160
 """Points on the ring of a node with weight 1. More of them even out the shares before the bound has to."""

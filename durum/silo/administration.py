@@ -18,7 +18,7 @@ from durum.ids import GrainId, SiloId
 from durum.silo import refusals
 from durum.silo.catalog import Catalog
 from durum.silo.copies import Copies
-from durum.silo.holdings import Holding
+from durum.silo.holdings import Tenure
 from durum.silo.meters import OK
 from durum.silo.reason import Reason
 from durum.silo.reminder_desk import ReminderDesk
@@ -85,7 +85,7 @@ class Administration:
             reminder_wire.WAKE_UPS: desk.wake_ups,
             reminder_wire.TRUST_CLOCK: desk.trust_clock,
         }
-        self._owned: dict[str, Callable[[Call, Holding], Awaitable[object]]] = {
+        self._owned: dict[str, Callable[[Call, Tenure], Awaitable[object]]] = {
             wire.INSPECT: self._inspect,
             wire.DEACTIVATE: self._deactivate,
             wire.DELETE: self._delete,
@@ -94,7 +94,7 @@ class Administration:
             reminder_wire.REMINDERS: desk.reminders,
         }
 
-    def take(self, sink: Sink, call: Call, holding: Holding | None) -> None:
+    def take(self, sink: Sink, call: Call, holding: Tenure | None) -> None:
         """Take in a request; it is answered once, later.
 
         Args:
@@ -148,7 +148,7 @@ class Administration:
 
     # Of one grain, at its owner -------------------------------------------------------------------------
 
-    async def _inspect(self, call: Call, holding: Holding) -> wire.Inspected:
+    async def _inspect(self, call: Call, holding: Tenure) -> wire.Inspected:
         services, grain = self._services, call.grain
         record = await services.store.load(holding.partition, holding.token, grain)
         replies = await services.store.replies(holding.partition, holding.token, grain)
@@ -166,11 +166,11 @@ class Administration:
             waiting=waiting,
         )
 
-    async def _deactivate(self, call: Call, holding: Holding) -> bool:
-        del holding  # whoever holds the partition holds the activation
+    async def _deactivate(self, call: Call, holding: Tenure) -> bool:
+        del holding  # whoever serves the grain has its activation
         return await self._catalog.dismiss(call.grain)
 
-    async def _delete(self, call: Call, holding: Holding) -> bool:
+    async def _delete(self, call: Call, holding: Tenure) -> bool:
         existed = False
 
         async def erase() -> None:
@@ -182,7 +182,7 @@ class Administration:
         )
         return existed
 
-    async def _erase(self, grain: GrainId, holding: Holding) -> bool:
+    async def _erase(self, grain: GrainId, holding: Tenure) -> bool:
         """Erase it, whatever of its own commits may still be on their way."""
         store, partition, token = self._services.store, holding.partition, holding.token
         keep_s = self._services.config.limits.reply_window_s

@@ -11,9 +11,10 @@ from durum.errors import DidRun
 from durum.grains import failure
 from durum.grains.kind import GrainKind
 from durum.grains.registry import aliases_of
-from durum.ids import GrainId, Token, split_grain_id
+from durum.ids import GrainId, Token, hosted_grain, split_grain_id
 from durum.silo import refusals
 from durum.silo.activation import Activation
+from durum.silo.guests import Guests
 from durum.silo.luggage import Carriage, Packed, Trunk
 from durum.silo.placing import Placing
 from durum.silo.quarantine import Quarantine, narrowed
@@ -21,7 +22,8 @@ from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.silo.stages import State
 from durum.silo.turn import Sink, Turn
-from durum.silo.workers import Workers
+from durum.silo.workers import NOWHERE, Workers
+from durum.store.host_table import Hosted
 from durum.telemetry import Log
 from durum.wire.messages import Call
 
@@ -48,15 +50,18 @@ class Catalog:
         self.kinds = kinds
         self._services = services
         self._placing = placing
-        self._superseded = superseded
+        self.superseded = superseded
         self._by_partition: dict[int, dict[GrainId, Activation]] = {}
-        self._doubtful: dict[GrainId, int] = {}  # a commit may still land; with their partitions
+        self._doubtful: dict[
+            GrainId, int
+        ] = {}  # a commit may still land; with their partitions, or NOWHERE
         self._reason = Reason.MOVED
         self.activations: dict[GrainId, Activation] = {}
         """Every one that is not gone, but for workers. The dispatcher reads it for each call."""
         self.workers = Workers(services, placing)
         self.quarantine = Quarantine()
         self.luggage = Carriage(services.config.limits, services.base)
+        self.guests = Guests(services)
         self.aliases = aliases_of(kinds)
         """Names under which callers may know a kind: to the kind's own."""
         self.crowded = asyncio.Event()
@@ -111,7 +116,10 @@ class Catalog:
         self.activations[grain] = activation
         if len(self.activations) > self._services.config.limits.activations:
             self.crowded.set()
-        self._by_partition.setdefault(partition, {})[grain] = activation
+        if hosted_grain(token) is None:
+            self._by_partition.setdefault(partition, {})[grain] = activation
+        else:
+            self.guests.put(activation, token)
         self._services.meters.appeared(kind.name)
         return activation
 
@@ -121,30 +129,54 @@ class Catalog:
         try:
             async with narrowed(self._services, activation.partition, token):
                 await activation.activate(raise_version=grain in self._doubtful, first=first)
-        except errors.StoreUnavailable as exc:
-            activation.fail(refusals.not_serving(grain, exc))
-        except errors.Superseded as exc:
-            self._superseded(activation.partition)
-            activation.fail(refusals.not_serving(grain, exc))
-        except errors.DataLoss as exc:
-            self._services.halt(exc)
-            activation.fail(refusals.not_serving(grain, exc))
-        except errors.CommitFailed as exc:  # what on_activate has changed; the calls did not run
-            activation.fail(refusals.not_serving(grain, exc))
-        except errors.StoreError as exc:  # its class cannot read what is stored, or nobody can
-            _log.error("quarantined, its state cannot be read", exc, grain=grain)
-            activation.fail(self.quarantine.take(grain, exc, self._services.clock.boottime()))
         except asyncio.CancelledError:
             activation.fail(refusals.not_serving(grain, "its activation was cancelled"))
             raise
         except Exception as exc:  # noqa: BLE001 - the author's on_activate, or a state it cannot read
-            _log.error("activation failed", exc, grain=grain)
-            refusal = failure.refused_activation(exc, grain)
-            refusal.did_run = DidRun.NO  # whatever became of a call that the hook made
-            activation.fail(refusal)
+            await self._failed(activation, exc)
         else:
             if activation.state is State.VALID:  # a hook may have hidden that it was lost meanwhile
                 self._doubtful.pop(grain, None)
+
+    async def _failed(self, activation: Activation, exc: Exception) -> None:
+        """An activation has not come about: answer its calls, or place them anew."""
+        grain, records, hosted = (
+            activation.grain,
+            self.guests.records,
+            self.guests.token(activation),
+        )
+        if isinstance(exc, Hosted):
+            records.hosted(grain, activation.partition, exc.host)
+            return activation.drop()
+        if isinstance(exc, errors.Superseded):
+            if hosted is not None:
+                records.forget(grain)
+                return activation.drop()
+            self.superseded(activation.partition)
+        refusal = self._refusal(grain, exc)
+        if hosted is not None and not isinstance(exc, errors.StoreUnavailable):
+            # Another may do better.
+            await records.let_go(grain, activation.partition, hosted)
+        elif isinstance(exc, errors.NotServing):
+            records.stray(grain)
+        return activation.fail(refusal)
+
+    def _refusal(self, grain: GrainId, exc: Exception) -> errors.CallError:
+        """What callers are told of a grain that could not be activated."""
+        # A commit is what on_activate has changed; the calls did not run.
+        if isinstance(exc, errors.StoreUnavailable | errors.Superseded | errors.CommitFailed):
+            return refusals.not_serving(grain, exc)
+        if isinstance(exc, errors.DataLoss):
+            self._services.halt(exc)
+            return refusals.not_serving(grain, exc)
+        if isinstance(exc, errors.StoreError):
+            # Its class cannot read what is stored, or nobody can.
+            _log.error("quarantined, its state cannot be read", exc, grain=grain)
+            return self.quarantine.take(grain, exc, self._services.clock.boottime())
+        _log.error("activation failed", exc, grain=grain)
+        refusal = failure.refused_activation(exc, grain)
+        refusal.did_run = DidRun.NO  # whatever became of a call that the hook made
+        return refusal
 
     async def dismiss(self, grain: GrainId) -> bool:
         """Deactivate a grain, and return once it is gone. False where it was not active."""
@@ -182,7 +214,7 @@ class Catalog:
         within_s = self._services.config.limits.drain_timeout_s
         while not done and (activation := self.activations.get(grain)) is not None:
             if activation.state is State.VALID:
-                await activation.deactivate(reason, within_s, last)
+                await activation.deactivate(reason, within_s, self.guests.last(activation, last))
             else:
                 await activation.wait_gone()
         kind = self.kind_of(grain)
@@ -192,6 +224,8 @@ class Catalog:
         waiting = None if kind is None else self._put(kind, grain, partition, token)
         try:
             await work()
+            if waiting is not None and (and_then := self.guests.last(waiting)) is not None:
+                await and_then()
         finally:
             if waiting is not None:
                 waiting.drop()
@@ -199,6 +233,20 @@ class Catalog:
     def stopping(self) -> None:
         """From here on grains are told that the silo stops, not that they move."""
         self._reason = Reason.STOPPING
+        self.guests.leaving = True
+
+    def doubtful(self, grain: GrainId) -> bool:
+        """Whether a commit under the token of the grain's partition may still land."""
+        return self._doubtful.get(grain, NOWHERE) != NOWHERE
+
+    async def vacate(self, within_s: float) -> None:
+        """Deactivate all grains that are hosted here by themselves, and let go of them: they do not go with
+        their partitions.
+
+        Args:
+            within_s: turns that take longer are cancelled and rolled back.
+        """
+        await self.guests.vacate(lambda one: self._retire(one, self._reason, within_s))
 
     async def drain(self, partition: int, within_s: float, free: Token) -> None:
         """Deactivate all grains of a partition, side by side, and send ahead what they take along.
@@ -242,7 +290,7 @@ class Catalog:
     ) -> None:
         if activation.state is State.VALID:
             last = None if trunk is None or not trunk.open else partial(trunk.pack, activation)
-            return await activation.deactivate(reason, within_s, last)
+            return await activation.deactivate(reason, within_s, self.guests.last(activation, last))
         try:
             async with asyncio.timeout(within_s):
                 return await activation.wait_gone()
@@ -279,16 +327,23 @@ class Catalog:
             del siblings[grain]
             if not siblings:
                 del self._by_partition[activation.partition]
-        if doubtful:
+        if self.guests.removed(activation, lost=lost and not doubtful):
+            if doubtful:
+                self._doubtful[grain] = NOWHERE
+        elif doubtful:
             self._doubtful[grain] = activation.partition
         elif lost:
-            self._superseded(activation.partition)
+            self.superseded(activation.partition)
 
     def retire(self, activation: Activation, reason: Reason) -> None:
         """Deactivate one grain, once its turns have ended."""
         if activation.state is State.VALID:
             self._services.tasks.start(
-                activation.deactivate(reason, self._services.config.limits.drain_timeout_s),
+                activation.deactivate(
+                    reason,
+                    self._services.config.limits.drain_timeout_s,
+                    self.guests.last(activation),
+                ),
                 f"deactivate {activation.grain}",
                 self._services.base.copy(),
             )

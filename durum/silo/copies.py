@@ -18,7 +18,7 @@ from durum import errors
 from durum.ids import GrainId
 from durum.silo import refusals
 from durum.silo.catalog import Catalog
-from durum.silo.holdings import Holding
+from durum.silo.holdings import Tenure
 from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.store.parts import RESERVED, Part
@@ -49,7 +49,7 @@ class Copies:
 
     # Reading ------------------------------------------------------------------------------------------
 
-    async def copy(self, call: Call, holding: Holding) -> wire.Piece:
+    async def copy(self, call: Call, holding: Tenure) -> wire.Piece:
         """Answer COPY."""
         ask = msgspec.msgpack.decode(call.args, type=wire.Copy)
         if ask.hold and ask.place == wire.Place():
@@ -59,7 +59,7 @@ class Copies:
             held.set()
         return piece
 
-    async def _hold(self, grain: GrainId, holding: Holding) -> None:
+    async def _hold(self, grain: GrainId, holding: Tenure) -> None:
         """Let no turn run until the last piece was read, or the time is up. Returns once that is so."""
         if len(self._held) >= _HOLDS or grain in self._held:
             raise refusals.not_serving(grain, "it is being read already")
@@ -87,7 +87,7 @@ class Copies:
         self._services.tasks.start(hold(), f"hold {grain} still", self._services.base.copy())
         await still
 
-    async def _consistent(self, grain: GrainId, holding: Holding, place: wire.Place) -> wire.Piece:
+    async def _consistent(self, grain: GrainId, holding: Tenure, place: wire.Place) -> wire.Piece:
         store, partition, token = self._services.store, holding.partition, holding.token
         for _ in range(_ATTEMPTS):
             before = await store.load(partition, token, grain)
@@ -97,7 +97,7 @@ class Copies:
         raise refusals.not_serving(grain, "it changes faster than it can be read")
 
     async def _read(
-        self, grain: GrainId, holding: Holding, place: wire.Place, state: bytes | None
+        self, grain: GrainId, holding: Tenure, place: wire.Place, state: bytes | None
     ) -> wire.Piece:
         store, partition, token = self._services.store, holding.partition, holding.token
         room, part_of_state = wire.SLICE_BYTES, None
@@ -131,7 +131,7 @@ class Copies:
 
     # Writing ------------------------------------------------------------------------------------------
 
-    async def paste(self, call: Call, holding: Holding) -> wire.Pasted:
+    async def paste(self, call: Call, holding: Tenure) -> wire.Pasted:
         """Answer PASTE."""
         ask = msgspec.msgpack.decode(call.args, type=wire.Paste)
         answer = wire.Pasted(0, occupied=True)
@@ -145,7 +145,7 @@ class Copies:
         )
         return answer
 
-    async def _write(self, grain: GrainId, holding: Holding, ask: wire.Paste) -> wire.Pasted:
+    async def _write(self, grain: GrainId, holding: Tenure, ask: wire.Paste) -> wire.Pasted:
         store, partition, token = self._services.store, holding.partition, holding.token
         record = await store.load(partition, token, grain)
         version = record.version
@@ -189,7 +189,7 @@ class Copies:
         self._services.committed(partition, token, written.commits, False)
         return wire.Pasted(written.version)
 
-    async def _slices(self, grain: GrainId, holding: Holding) -> list[Part]:
+    async def _slices(self, grain: GrainId, holding: Tenure) -> list[Part]:
         store = self._services.store
         found: list[Part] = []
         while page := await store.scan_parts(

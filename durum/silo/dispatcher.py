@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from durum import errors
-from durum.errors import DidRun
 from durum.grains.carried import excess
 from durum.grains.kind import GrainKind
 from durum.ids import Address, GrainId, SiloId, address_of, grain_id, split_grain_id
@@ -20,13 +19,17 @@ from durum.silo import refusals
 from durum.silo.activation import Activation
 from durum.silo.administration import Administration
 from durum.silo.catalog import Catalog
-from durum.silo.holdings import Holding
+from durum.silo.directory import Directory
+from durum.silo.holdings import Holding, Tenure
+from durum.silo.hosting import Hosting, is_asked_of_owner
 from durum.silo.relay import Relay
 from durum.silo.services import Services
 from durum.silo.streams import Outgoings
 from durum.silo.turn import Sink, Turn, refuse
 from durum.silo.unanswered import Unanswered
-from durum.wire.administration import ANYWHERE, PREFIX, TURNS, WATCH
+from durum.silo.waiting import Waiting
+from durum.silo.workers import NOWHERE
+from durum.wire.administration import ANYWHERE, PREFIX, WATCH
 from durum.wire.messages import Call, Cancel, Credit, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
@@ -70,7 +73,7 @@ class Dispatcher:
         self._version = version
         self._tracked: dict[tuple[int, int], Turn] = {}
         self._any_tracked = asyncio.Event()
-        self._held_up: dict[tuple[int, int], tuple[asyncio.Task[object], int]] = {}
+        self._waiting = Waiting(services, self._refuse)
         self._gone: dict[
             int, Sink
         ] = {}  # held until then, so that no new one gets the same identity
@@ -80,12 +83,28 @@ class Dispatcher:
         self._administration: Administration
         self._relay: Relay
         self._holdings: Holdings
+        self._hosting: Hosting
         self._closed = False
 
-    def serve(
-        self, catalog: Catalog, holdings: Holdings, administration: Administration, relay: Relay
+    def open(
+        self,
+        *,
+        catalog: Catalog,
+        holdings: Holdings,
+        directory: Directory,
+        administration: Administration,
+        relay: Relay,
     ) -> None:
         """Take in calls for the catalog's grains from here on."""
+        self._hosting = Hosting(
+            silo=self._silo,
+            directory=directory,
+            catalog=catalog,
+            waiting=self._waiting,
+            way=self,
+            holding=holdings.holding,
+            version=self._version,
+        )
         self._relay = relay
         self._catalog = catalog
         self._administration = administration
@@ -121,7 +140,7 @@ class Dispatcher:
     def notice(self, sink: Sink, notice: Notice) -> None:
         """Take in a one-way call: it runs, or is passed on, or is dropped."""
         notice.grain = self._stored(notice.grain)
-        unanswered = Unanswered(notice, self._services, trusted=sink.trusted)
+        unanswered = Unanswered(notice, self._services, sink)
         self.call(unanswered, unanswered.call)
 
     def stream(self, sink: Sink, message: Open) -> None:
@@ -141,8 +160,7 @@ class Dispatcher:
     def lost(self, sink: Sink) -> None:
         """Whoever sent calls is gone, and nothing can be sent there any more: end what nobody waits for."""
         for stream in self.streams.lost(sink):
-            if (id(stream), stream.call.id) in self._held_up:
-                self._release((id(stream), stream.call.id)).cancel()
+            self._waiting.cancel(stream, stream.call.id)
         if not self._gone:
             # Many may go at once, and each look goes through all that waits here.
             asyncio.get_running_loop().call_soon(self._end_calls, context=self._services.base)
@@ -151,8 +169,7 @@ class Dispatcher:
     def _end_calls(self) -> None:
         """Drop and cancel the calls of those who are gone."""
         gone, self._gone = self._gone, {}
-        for mark in [mark for mark in self._held_up if mark[0] in gone]:
-            self._release(mark).cancel()
+        self._waiting.lost(gone)
         for turn in [turn for turn in self._tracked.values() if id(turn.sink) in gone]:
             self._cancel(turn)
 
@@ -165,9 +182,7 @@ class Dispatcher:
             sink = stream  # as which it may wait for its partition
         if turn is not None:
             self._cancel(turn)
-        elif (id(sink), message.id) in self._held_up:
-            self._release((id(sink), message.id)).cancel()
-        elif stream is None:
+        elif not self._waiting.cancel(sink, message.id) and stream is None:
             self._relay.cancel(sink, message.id)
 
     # Calls to grains that are not alive here ----------------------------------------------------------
@@ -199,18 +214,40 @@ class Dispatcher:
         return self._place_owned(sink, call)
 
     def _place_owned(self, sink: Sink, call: Call) -> None:
-        """Bring a call to the owner of its grain's partition, here or elsewhere."""
+        """Bring a call to its grain by way of its partition's owner, or to the silo that it is on."""
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
-            return self._serve(sink, call, holding)
+            if not self._hosting.take(sink, call, holding):
+                self.serve(sink, call, holding)
+            return
+        wanted = self._holdings.wanted(partition) == self._silo
+        if not self._hosting.visit(sink, call, partition, wanted=wanted):
+            self.send_on(sink, call, partition)
+
+    def send_on(self, sink: Sink, call: Call, partition: int) -> None:
+        """A partition is not held here: let the call wait for it, or say who should have it."""
         wanted = self._holdings.wanted(partition)
         if wanted == self._silo:
-            self._hold(sink, call, partition)
-            return None
+            timeout_s = call.timeout_ms / 1000
+            self._waiting.hold(
+                sink,
+                call,
+                until=lambda: self._holdings.held(partition, timeout_s),
+                then=self._arrived,
+                late="its partition did not arrive in time",
+            )
+            return
         owner = Address("") if wanted is None else address_of(wanted)
         sink.send(Moved(call.id, owner, self._version()))
-        return None
+
+    def _arrived(self, sink: Sink, call: Call, holding: Holding | None) -> None:
+        """A partition has arrived, or is not to come any more."""
+        partition = partition_of(call.grain, self._partitions)
+        if holding is None and self._holdings.wanted(partition) == self._silo:
+            why = refusals.not_serving(call.grain, "its partition is on its way here")
+            return self._refuse(sink, call, why)
+        return self.call(sink, call)
 
     def _rename(self, sink: Sink, call: Call, stored: GrainId) -> None:
         """Bring a call to the grain that its caller knows by another name.
@@ -226,9 +263,6 @@ class Dispatcher:
         if self._closed:
             return errors.ShuttingDown(f"{self._silo} is stopping; the call did not run.")
         kind, key = split_grain_id(call.grain)
-        # An operator may look at what is left of a kind that nobody hosts any more.
-        if kind not in self._catalog.kinds and not _is_asked_of_owner(call):
-            return refusals.no_such_kind(call.grain, self._silo)
         try:
             # Only our own clients keep the rules for keys by themselves.
             grain_id(kind, key)
@@ -236,13 +270,13 @@ class Dispatcher:
             return exc
         return None
 
-    def _serve(self, sink: Sink, call: Call, holding: Holding) -> None:
+    def serve(self, sink: Sink, call: Call, place: Tenure) -> None:
         """Bring a call to a grain that is not alive and is this silo's."""
         kind = self._catalog.kind_of(call.grain)
         if call.method == WATCH:
-            return self._watch(sink, call, kind, holding)
-        if kind is None or _is_asked_of_owner(call):
-            return self._administration.take(sink, call, holding)
+            return self._watch(sink, call, kind, place)
+        if kind is None or is_asked_of_owner(call):
+            return self._administration.take(sink, call, place)
         if kind.stateless:  # nobody wakes a worker
             return self._refuse(sink, call, refusals.no_such_method(kind, call.method))
         now = self._services.clock.boottime()
@@ -251,14 +285,15 @@ class Dispatcher:
         quarantined = self._catalog.quarantine.refusal(call.grain, now)
         if quarantined is not None:
             return self._refuse(sink, call, quarantined)
-        activation = self._catalog.create(kind, call.grain, holding.partition, holding.token)
+        activation = self._catalog.create(kind, call.grain, place.partition, place.token)
         return activation.offer(call, sink, now)
 
-    def _watch(self, sink: Sink, call: Call, kind: GrainKind | None, holding: Holding) -> None:
+    def _watch(self, sink: Sink, call: Call, kind: GrainKind | None, place: Tenure) -> None:
         """Bring a watch to a grain that is this silo's, be it alive or not."""
         if kind is None:
-            return self._refuse(sink, call, refusals.no_such_kind(call.grain, self._silo))
-        return self._services.observers.take(sink, call, kind, holding.partition)
+            return self._refuse(sink, call, refusals.no_host(call.grain, self._silo))
+        held = place.partition if isinstance(place, Holding) else NOWHERE
+        return self._services.observers.take(sink, call, kind, held)
 
     def _work(self, sink: Sink, call: Call, kind: GrainKind) -> None:
         """Bring a call to a worker; every silo has its own."""
@@ -270,43 +305,11 @@ class Dispatcher:
     def works_for(self, grain: GrainId) -> bool:
         """Whether this silo serves the grain wherever its calls come from."""
         kind = self._catalog.kind_of(grain)
-        return kind is not None and kind.stateless
+        return grain in self._activations or (kind is not None and kind.stateless)
 
-    def _hold(self, sink: Sink, call: Call, partition: int) -> None:
-        """The partition is on its way to this silo: let the call wait for it."""
-        if (id(sink), call.id) in self._held_up:
-            again = f"{call.grain}: another call of this connection has the id {call.id}; it did not run."
-            return self._refuse(sink, call, errors.Rejected(again))
-        load = self._services.load
-        load.calls += 1
-        load.bytes += len(call.args)
-        task = self._services.tasks.start(
-            self._wait_held(sink, call, partition), f"hold {call.grain}", self._services.base.copy()
-        )
-        self._held_up[id(sink), call.id] = (task, len(call.args))
-        return None
-
-    def _release(self, mark: tuple[int, int]) -> asyncio.Task[object]:
-        """A call no longer waits for its partition."""
-        task, size = self._held_up.pop(mark)
-        self._services.load.calls -= 1
-        self._services.load.bytes -= size
-        return task
-
-    async def _wait_held(self, sink: Sink, call: Call, partition: int) -> None:
-        clock = self._services.clock
-        since = clock.boottime()
-        holding = await self._holdings.held(partition, call.timeout_ms / 1000)
-        self._release((id(sink), call.id))
-        call.timeout_ms -= int((clock.boottime() - since) * 1000)
-        if call.timeout_ms <= 0:
-            late = f"{call.grain}: its partition did not arrive in time; the call did not run."
-            return self._refuse(sink, call, errors.CallTimeout(late, DidRun.NO))
-        if holding is None and self._holdings.wanted(partition) == self._silo:
-            return self._refuse(
-                sink, call, refusals.not_serving(call.grain, "its partition is on its way here")
-            )
-        return self.call(sink, call)
+    def astray(self, grain: GrainId) -> bool:
+        """Whether the grain may be elsewhere although its partition is here."""
+        return grain not in self._activations and self._hosting.leads(grain)
 
     def _refuse(self, sink: Sink, call: Call, error: errors.CallError) -> None:
         """Refuse a call that is no turn yet."""
@@ -365,8 +368,8 @@ class Dispatcher:
         return sum(turn.task is None and not turn.over for turn in self._tracked.values())
 
     def held_up(self) -> int:
-        """How many calls wait for their partition to arrive here."""
-        return len(self._held_up)
+        """How many calls wait until it is known where they go."""
+        return len(self._waiting)
 
     async def settle(self, within_s: float) -> None:
         """Return when nothing is waiting or running, or the time is up."""
@@ -377,8 +380,3 @@ class Dispatcher:
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._silo} tracked={len(self._tracked)} {self._services.load!r}>"
-
-
-def _is_asked_of_owner(call: Call) -> bool:
-    """Whether the grain's owner answers, and not the grain."""
-    return call.method.startswith(PREFIX) and call.method not in TURNS

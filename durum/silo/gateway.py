@@ -109,7 +109,8 @@ class Gateway:
         """Pass a client's call on, where it is for another silo."""
         if self._dispatcher.works_for(call.grain):
             return False
-        return self._relay.take(connection, call)
+        astray = self._dispatcher.astray(call.grain)
+        return self._relay.take(connection, call, astray=astray)
 
     def closed(self, connection: Connection, error: Exception | None) -> None:
         """A connection has ended (called by the connection)."""

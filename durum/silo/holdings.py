@@ -34,7 +34,7 @@ class Holding:
     """
 
     __slots__ = (
-        *("_floor", "_skipped", "commits", "draining", "earliest_due_ms", "epoch"),
+        *("_floor", "_shared", "_skipped", "commits", "draining", "earliest_due_ms", "epoch"),
         *("first_posted_epoch", "partition", "posted", "ready", "serve_from", "token"),
     )
 
@@ -50,6 +50,7 @@ class Holding:
         self._skipped: set[int] = set()  # numbers of commits whose answers have not come
         self.draining = False
         self.ready = False
+        self._shared = False
         self.posted = 0
         self.first_posted_epoch = 0
         self.earliest_due_ms: int | None = None
@@ -63,16 +64,22 @@ class Holding:
         holding.earliest_due_ms = record.earliest_due_ms
         return holding
 
+    def share(self) -> None:
+        """Others commit in this partition too, under hosted tokens: their numbers are not ours to judge."""
+        self._shared = True
+        self._skipped.clear()
+
     def counts(self, commits: int) -> bool:
         """Take in the partition's commit counter, as a commit's answer gives it.
 
-        Nobody else commits under this holding, so each number is given once: to one commit of ours.
+        Unless it is shared nobody else commits in the partition, so each number is given once: to one
+        commit of ours.
 
         Returns:
             False where another commit has had the number: the store went back in time in between.
         """
-        if commits == self.commits + 1:
-            self.commits = commits
+        if commits == self.commits + 1 or self._shared:
+            self.commits = max(commits, self.commits)
             return True
         if commits > self.commits:
             if commits - self.commits > _SKIPPED_LIMIT or len(self._skipped) > _SKIPPED_LIMIT:
@@ -90,6 +97,25 @@ class Holding:
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "waiting"
         return f"<Holding {self.partition} epoch={self.epoch} commits={self.commits} {state}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Lodging:
+    """Under what a grain is served here that is hosted by itself; as a Holding, of the one grain.
+
+    Args:
+        partition: the grain's.
+        token: the hosted one.
+        epoch: of no partition, so 0.
+    """
+
+    partition: int
+    token: Token
+    epoch: int = 0
+
+
+Tenure = Holding | Lodging
+"""Under what a grain is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

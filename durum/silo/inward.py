@@ -7,6 +7,7 @@ import asyncio
 from itertools import count
 
 from durum.client.router import Router
+from durum.ids import SiloId
 from durum.silo.dispatcher import Dispatcher
 from durum.wire.messages import (
     AnyMessage,
@@ -23,9 +24,14 @@ from durum.wire.messages import (
 
 
 class InwardLink:
-    """Both ends of a connection that never leaves the process."""
+    """Both ends of a connection that never leaves the process.
 
-    def __init__(self) -> None:
+    Args:
+        silo: this silo.
+    """
+
+    def __init__(self, silo: SiloId) -> None:
+        self.silo: SiloId | None = silo
         self._dispatcher: Dispatcher
         self._router: Router
         self._ids = count(1)

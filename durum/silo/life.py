@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import copy_context
 from itertools import count
 from typing import Final
-
-import msgspec
 
 from durum import errors
 from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
 from durum.ids import Address, SiloId, Token
-from durum.placement.partitions import Assignment, assignment
 from durum.silo import refusals
 from durum.silo.administration import Administration
+from durum.silo.assigned import Assigned
 from durum.silo.catalog import Catalog
 from durum.silo.collector import Collector
+from durum.silo.directory import Directory
 from durum.silo.dispatcher import Dispatcher
 from durum.silo.gateway import Gateway
 from durum.silo.inward import InwardLink
@@ -45,7 +44,7 @@ from durum.silo.wakeups import WakeUps
 from durum.store.protocol import Durability, Genesis, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
-from durum.views import SiloRow, Status, View
+from durum.views import Status, View
 from durum.wire import links as wire
 from durum.wire.connection import Connection, Handler
 from durum.wire.handshake import Introduction
@@ -82,7 +81,7 @@ class Life:
         self._tasks = TaskOwner("silo")
         self._server = wire.Server(settings.config.limits)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._assignment: Assignment | None = None
+        self._assigned = Assigned(genesis)
         self.id: SiloId
         self.address: Address
 
@@ -148,7 +147,7 @@ class Life:
             return await wire.dial(platform.network, address, introduction, handler, config.limits)
 
         self._peers = Peers(me=self.id, dial=dial, clock=clock, version=self._version)
-        inward = InwardLink()
+        inward = InwardLink(self.id)
         self._links = Links(
             network=platform.network,
             introduction=introduction,
@@ -188,16 +187,27 @@ class Life:
         inward.lead_to(self._dispatcher, self._router)
         verifier = Verifier(self._store, self._tasks, self._halt)
         self.catalog = Catalog(settings.kinds, self.services, self._dispatcher, verifier.suspect)
-        self.ownership = Ownership(ports, self._table, self._peers, self._place, self.catalog)
+        owners = self._assigned.owners
+        self.ownership = Ownership(ports, self._table, self._peers, owners, self.catalog)
         verifier.serve(self.ownership)
         self.catalog.luggage.serve(self.id, self._peers, self.ownership.wanted, ports.partitions)
+        directory = Directory(
+            me=self.id,
+            kinds=settings.versions(),
+            services=self.services,
+            table=self._table,
+            entropy=entropy,
+            owned=self.ownership,
+            alive=self.catalog,
+        )
+        self.catalog.guests.records = directory
         administration = Administration(
             silo=self.id,
             partitions=self._genesis.partitions,
             services=self.services,
             store=self._store,
             catalog=self.catalog,
-            members=lambda: (self.view, Counter(self._assigned(self.view).owners)),
+            members=lambda: (self.view, self._assigned.shares(self.view)),
             look=self._look,
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
         )
@@ -211,7 +221,13 @@ class Life:
         self.ownership.tenants.append(self._wake_ups)
         self.services.offices.append(self._wake_ups)
         relay = Relay(self.id, self._router, self._tasks, config.limits)
-        self._dispatcher.serve(self.catalog, self.ownership, administration, relay)
+        self._dispatcher.open(
+            catalog=self.catalog,
+            holdings=self.ownership,
+            directory=directory,
+            administration=administration,
+            relay=relay,
+        )
         self._gateway = Gateway(
             dispatcher=self._dispatcher,
             peers=self._peers,
@@ -219,26 +235,17 @@ class Life:
             relay=relay,
             relay_s=config.limits.drain_timeout_s,
         )
-        recheck = self.ownership.recheck
-        self.membership = Membership(ports, self._table, self._peers, self._lease, recheck)
+        recheck, load = self.ownership.recheck, self.catalog.__len__
+        self.membership = Membership(
+            ports, self._table, self._peers, self._lease, recheck=recheck, load=load
+        )
         self._table.listen(self._on_view)
         self._server.open(introduction, self._gateway)
         await self._join(ports)
 
     async def _join(self, ports: Ports) -> None:
-        settings, processes = self._settings, self._platform.processes
-        row = SiloRow(
-            silo=self.id,
-            status=Status.JOINING,
-            weight=settings.config.weight,
-            roles=settings.config.roles,
-            kinds={kind.name: kind.version for kind in settings.kinds.values()},
-            web=settings.web,
-            host=processes.host,
-            pid=processes.pid,
-            pid_started=processes.started,
-            bound=self._server.address == self.address,
-        )
+        bound = self._server.address == self.address
+        row = self._settings.row(self.id, self._platform.processes, bound=bound)
         joining = Joining(ports, row, self._table, self.membership, self._peers)
         await joining.join()
         collector = Collector(self.catalog, self.services)
@@ -337,8 +344,10 @@ class Life:
         drain_s = self._settings.config.limits.drain_timeout_s
         self.catalog.stopping()
         await self.membership.move(Status.LEAVING, "asked to stop")
+        vacated = self._tasks.start(self.catalog.vacate(drain_s), "vacate")
         if not await self.ownership.emptied(drain_s + self._settings.config.lease.lease_s):
             _log.warning("left with partitions that were not handed over", silo=self.id)
+        await asyncio.wait([vacated], timeout=drain_s)
         await self.catalog.workers.drain(drain_s)
         await self._server.close()
         await self._gateway.leave("the silo leaves", _GOODBYE_S)
@@ -361,17 +370,8 @@ class Life:
         if not self._halted.done():
             self._halted.cancel()
 
-    def _place(self, view: View) -> Sequence[SiloId | None]:
-        return self._assigned(view).owners
-
-    def _assigned(self, view: View) -> Assignment:
-        if self._assignment is None or self._assignment.version != view.version:
-            self._assignment = assignment(view, self._genesis.partitions)
-        return self._assignment
-
     def _on_view(self, view: View) -> None:
-        dead = tuple(row.silo for row in view.rows if row.status is Status.DEAD)
-        table = msgspec.structs.replace(self._assigned(view).table(), dead=dead)
+        table = self._assigned.table(view)
         self._router.learn(table)
         self._gateway.push(table)
 

@@ -36,6 +36,7 @@ class Membership:
         lease: renewed here, read by turns.
         recheck: called while the silo is paused since another process answers as the store; raises
             DataLoss where what this silo holds is not there any more.
+        load: how much it has to do; the others are told with each renewal.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Membership:
         peers: Peers,
         lease: Lease,
         recheck: Callable[[], Awaitable[None]],
+        load: Callable[[], int] = int,
     ) -> None:
         self._me: Final = table.me
         self._mark = ports.mark
@@ -55,6 +57,7 @@ class Membership:
         self._peers = peers
         self._lease = lease
         self._recheck = recheck
+        self._load = load
         self._watch = Watch(ports, table, peers)
         self._identity = ""
         self._heartbeat = 0
@@ -114,7 +117,7 @@ class Membership:
         sent_at, generation = self._clock.boottime(), self._lease.generation
         try:
             beat = await answered(
-                self._store.beat(self._mark, self._me),
+                self._store.beat(self._mark, self._me, self._load()),
                 self._config.lease.store_timeout_s,
                 "renew the lease",
             )

@@ -61,7 +61,18 @@ class Watcher:
 
     __slots__ = (
         *("_bytes", "_credit", "_ended", "_limits", "_missed", "_waiting"),
-        *("admitted", "call", "leave", "over", "period_s", "place", "sent_at", "sink", "trusted"),
+        *(
+            "admitted",
+            "call",
+            "leave",
+            "over",
+            "period_s",
+            "place",
+            "sent_at",
+            "silo",
+            "sink",
+            "trusted",
+        ),
     )
 
     def __init__(
@@ -69,6 +80,7 @@ class Watcher:
     ) -> None:
         self.sink = sink
         self.trusted = sink.trusted
+        self.silo = sink.silo
         self.place: Callable[[], None] = _nowhere
         self.admitted = False
         self.call = Call(
@@ -299,6 +311,10 @@ class Observers:
         """This silo serves nothing any more."""
         for grain in tuple(self._by_grain):
             self.end_grain(grain)
+
+    def watched(self, grain: GrainId) -> bool:
+        """Whether anybody watches the grain here."""
+        return grain in self._by_grain
 
     def statistics(self) -> ObserverStatistics:
         """As counted so far."""

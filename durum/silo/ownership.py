@@ -132,6 +132,7 @@ class Ownership:
         """
         holding = self._holdings.get(partition)
         if holding is None or holding.token != token:
+            self._records.counted(partition, commits)
             return True
         return holding.counts(commits) or repeated
 
@@ -178,7 +179,7 @@ class Ownership:
         for holding in self._holdings.all():
             # Their stopwatches have just been started over.
             if not holding.ready and not holding.draining:
-                holding.serve_from = max(holding.serve_from, self._waited_out(self._me))
+                holding.serve_from = max(holding.serve_from, self.waited_out(self._me))
 
     async def _claim_loop(self) -> None:
         while True:
@@ -212,7 +213,7 @@ class Ownership:
             and not self._releases.going(partition)
         ]
         standing = Standing(self._me, self._table.view, self._pruned)
-        plan = takeover.plan(missing, self._records.known, standing, self._waited_out)
+        plan = takeover.plan(missing, self._records.known, standing, self.waited_out)
         if plan.unread:
             await self._read_records()
             return 0.0
@@ -235,13 +236,9 @@ class Ownership:
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _take(self, takes: Sequence[tuple[Owner, float]]) -> None:
+        token, me = self._ports.entropy.token, self._me
         wishes = [
-            Take(
-                partition=record.partition,
-                seen=record.token,
-                token=self._ports.entropy.token(),
-                silo=self._me,
-            )
+            Take(partition=record.partition, seen=record.token, token=token(), silo=me)
             for record, _ in takes
         ]
         # Until there is an answer; the outcome may stay unknown.
@@ -262,12 +259,13 @@ class Ownership:
                 taken += 1
                 if before.silo is not None:
                     # Meanwhile stopwatches may have been started over, as in `recheck`.
-                    since = max(since, self._waited_out(before.silo))  # noqa: PLW2901
+                    since = max(since, self.waited_out(before.silo))  # noqa: PLW2901
                 self._holdings.put(Holding.of(record, since))
                 self._drainer.taken(record.partition, record.token, wish.seen)
         _log.info("partitions taken", silo=self._me, count=taken, of=len(wishes))
 
-    def _waited_out(self, owner: SiloId) -> float:
+    def waited_out(self, owner: SiloId) -> float:
+        """From when others may serve what a dead silo has served."""
         now = self._clock.boottime()
         return takeover.waited_out(
             self._table.view,
@@ -341,7 +339,7 @@ class Ownership:
         ]
         if not strays:
             return
-        if self._clock.boottime() < self._waited_out(self._me):
+        if self._clock.boottime() < self.waited_out(self._me):
             # Who takes it from nobody serves at once, and a dead silo's lease may still run. Whoever wants
             # it asks again.
             return

@@ -28,6 +28,7 @@ class Records:
         self._ports = ports
         self._holdings = holdings
         self._known: list[Owner | None] = [None] * ports.partitions
+        self._commits: dict[int, int] = {}
 
     @property
     def known(self) -> Sequence[Owner | None]:
@@ -37,6 +38,11 @@ class Records:
     def learn(self, record: Owner) -> None:
         """The store has answered with this record."""
         self._known[record.partition] = record
+
+    def counted(self, partition: int, commits: int) -> None:
+        """A commit of a grain that is hosted here by itself returned this commit counter."""
+        if commits > self._commits.get(partition, 0):
+            self._commits[partition] = commits
 
     def doubt(self, partitions: Iterable[int], holder: SiloId | None = None) -> None:
         """Read these before the next decision.
@@ -72,6 +78,7 @@ class Records:
             StoreUnavailable: the store does not answer; nothing is known.
         """
         seen = [(holding, holding.commits) for holding in self._holdings.all()]
+        counted = dict(self._commits)
         records = takeover.checked(
             await answered(
                 self._ports.store.owners(self._ports.mark),
@@ -87,6 +94,12 @@ class Records:
                 _refuse_loss(holding, record, commits)
                 if record.token != holding.token and not holding.draining:
                     superseded.append(holding)
+        for partition, commits in counted.items():
+            if records[partition].commits < commits:
+                raise _loss(
+                    partition,
+                    f"its commit counter is {records[partition].commits}, {commits} was seen",
+                )
         self._known = list(records)
         return tuple(superseded)
 
@@ -94,7 +107,11 @@ class Records:
 def _refuse_loss(holding: Holding, record: Owner, commits: int) -> None:
     loss = takeover.regressed(record, holding.epoch, holding.token, commits)
     if loss:
-        raise errors.DataLoss(
-            f"partition {holding.partition} has lost data: {loss}. Nothing was built upon it. "
-            "Restore the store, or accept the loss and start all silos again."
-        )
+        raise _loss(holding.partition, loss)
+
+
+def _loss(partition: int, loss: str) -> errors.DataLoss:
+    return errors.DataLoss(
+        f"partition {partition} has lost data: {loss}. Nothing was built upon it. "
+        "Restore the store, or accept the loss and start all silos again."
+    )

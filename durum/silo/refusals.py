@@ -72,8 +72,16 @@ def lapsed_meanwhile(grain: GrainId) -> errors.CommitFailed:
     )
 
 
-def no_such_kind(grain: GrainId, silo: SiloId) -> errors.NoSuchKind:
-    """The refusal of a grain whose kind the silo does not host."""
+def no_host(grain: GrainId, silo: SiloId, *, returning: bool = False) -> errors.Rejected:
+    """The refusal of a grain whose kind no active silo hosts.
+
+    Args:
+        grain: which.
+        silo: who says so.
+        returning: one that hosts it has just gone, or comes; it is worth while to try again.
+    """
+    if returning:
+        return not_serving(grain, "no active silo hosts its kind")
     return errors.NoSuchKind(
         f"no active silo hosts the kind of {grain[:200]!r} (asked {silo}); the call did not run. Start a"
         " silo with that kind, or correct the name."
@@ -85,6 +93,20 @@ def replies_damaged(grain: GrainId, why: object) -> errors.Quarantined:
     return errors.Quarantined(
         f"{grain}: what it remembers of calls with idempotency keys cannot be read: {why} The call did not"
         " run; calls without a key do."
+    )
+
+
+def no_role(grain: GrainId, role: str, roles: Sequence[str]) -> errors.NotServing:
+    """The refusal of a grain that is to be on silos with a role, while there are none."""
+    there = f"the roles there are: {', '.join(roles)}" if roles else "none has any role"
+    why = f"no active silo hosts its kind in the role {role!r}; {there}"
+    return not_serving(grain, why)
+
+
+def not_placed(why: object) -> errors.NotServing:
+    """The refusal of a call whose host the store does not tell now."""
+    return errors.NotServing(
+        f"which silo hosts its grain cannot be told now ({why}); the call did not run."
     )
 
 

@@ -37,17 +37,18 @@ class Relay:
         self._credits: dict[tuple[int, int], asyncio.Semaphore] = {}
         self._bytes = 0
 
-    def take(self, connection: Sink, call: Call | Open) -> bool:
+    def take(self, connection: Sink, call: Call | Open, *, astray: bool = False) -> bool:
         """Carry a client's call, unless it belongs to this silo itself.
 
         Args:
             connection: the client's.
             call: as it came; answered once, now or later.
+            astray: its grain may be elsewhere although its partition is here.
 
         Returns:
             False where the call has to be served here.
         """
-        if self._router.leads_here(call.grain):
+        if self._router.leads_here(call.grain) and not astray:
             return False
         limits = self._limits
         if len(self._carried) >= limits.silo_calls or self._bytes > limits.silo_bytes:

@@ -13,7 +13,7 @@ import msgspec
 from durum import errors
 from durum.grains.schedules import LAST_MS, Standing
 from durum.ids import GrainId, Token
-from durum.silo.holdings import Holding
+from durum.silo.holdings import Tenure
 from durum.silo.reminders import read
 from durum.silo.services import Services
 from durum.store import parts
@@ -48,7 +48,7 @@ class ReminderDesk:
         self._store = store
         self._trust_clock = trust_clock
 
-    async def reminders(self, call: Call, holding: Holding) -> dict[str, Standing]:
+    async def reminders(self, call: Call, holding: Tenure) -> dict[str, Standing]:
         """Answer REMINDERS: all of one grain, as committed."""
         found: dict[str, Standing] = {}
         after = b""

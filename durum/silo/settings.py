@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from durum.clock import Clock
 from durum.config import SiloConfig, Tls
+from durum.grains import placement
 from durum.grains.filters import NO_FILTERS, Filters
 from durum.grains.kind import GrainKind
-from durum.ids import Address, Entropy
+from durum.ids import Address, Entropy, SiloId
 from durum.silo.processes import Processes
+from durum.views import SiloRow, Status
 from durum.wire.network import Network
 
 
@@ -51,3 +53,39 @@ class Settings:
     config: SiloConfig
     filters: Filters = NO_FILTERS
     web: str = ""
+
+    def versions(self) -> dict[str, int]:
+        """The class version of each kind."""
+        return {kind.name: kind.version for kind in self.kinds.values()}
+
+    def placements(self) -> dict[str, str]:
+        """How grains are placed, for those kinds whose hash does not tell."""
+        written: dict[str, str] = {}
+        for kind in self.kinds.values():
+            if kind.stateless:
+                written[kind.name] = placement.WORKER
+            elif kind.options.placement is not None:
+                written[kind.name] = placement.written(kind.options.placement)
+        return written
+
+    def row(self, silo: SiloId, processes: Processes, *, bound: bool) -> SiloRow:
+        """What the membership table is to say of a silo that joins.
+
+        Args:
+            silo: its id.
+            processes: where it runs.
+            bound: it listens on the very address that it advertises.
+        """
+        return SiloRow(
+            silo=silo,
+            status=Status.JOINING,
+            weight=self.config.weight,
+            roles=self.config.roles,
+            kinds=self.versions(),
+            placements=self.placements(),
+            web=self.web,
+            host=processes.host,
+            pid=processes.pid,
+            pid_started=processes.started,
+            bound=bound,
+        )

@@ -17,7 +17,7 @@ from durum.grains.filters import Filter, Filters
 from durum.grains.kind import GrainKind
 from durum.grains.registry import register
 from durum.ids import Address, Entropy, SiloId, SystemEntropy, split_address
-from durum.placement.ring import RING_VERSION
+from durum.placement.ring import RING_VERSION, RINGS
 from durum.silo.life import Life
 from durum.silo.processes import Processes, SystemProcesses
 from durum.silo.safety import level_of, refuse_unsafe, replicas_for
@@ -360,10 +360,10 @@ class Silo:
                 ring=RING_VERSION,
             )
             genesis = await store.create(genesis)
-        if genesis.ring != RING_VERSION:
+        if genesis.ring not in RINGS:
             raise errors.ConfigError(
                 f"the service places partitions by ring version {genesis.ring}, this release by"
-                f" {RING_VERSION}. Run the release that the other silos run."
+                f" {RING_VERSION} or older. Run the release that the other silos run."
             )
         self._genesis = genesis
 

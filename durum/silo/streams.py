@@ -85,6 +85,7 @@ class Outgoing:
     ) -> None:
         self.sink: Final = sink
         self.trusted = sink.trusted
+        self.silo = sink.silo
         self._services = services
         self._ended = ended
         self._credit = max(1, min(message.window, WINDOW_LIMIT))
@@ -290,6 +291,7 @@ class _Nobody:
     """Where the answer to a stream's last turn goes."""
 
     trusted = True
+    silo = None
 
     def __init__(self, stream: Outgoing) -> None:
         self._stream = stream

@@ -51,6 +51,8 @@ class Table:
         self._view = View(version=-1)
         self._reading = asyncio.Lock()
         self._listeners: list[Callable[[View], None]] = []
+        self.on_reading: Callable[[TableRead], None] | None = None
+        """Called with each reading, before those who listen for views."""
 
     @property
     def view(self) -> View:
@@ -160,6 +162,8 @@ class Table:
         )
         self._last = read
         self.hear_time(read.time, asked_at, now)
+        if self.on_reading is not None:
+            self.on_reading(read)
         if read.view.version != self._view.version:
             self._view = read.view
             _log.debug("view changed", version=read.view.version, live=len(read.view.live))

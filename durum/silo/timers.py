@@ -54,6 +54,7 @@ class _Ticking:
     """One timer; the sink of its ticks' answers."""
 
     trusted = True
+    silo = None
 
     def __init__(self, spec: TimerSpec, tick: Tick) -> None:
         self.spec = spec

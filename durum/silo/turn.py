@@ -11,6 +11,7 @@ import msgspec
 
 from durum import errors
 from durum.errors import DidRun
+from durum.ids import SiloId
 from durum.silo.effects import Staged
 from durum.silo.meters import Meter
 from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
@@ -21,6 +22,11 @@ class Sink(Protocol):
 
     trusted: bool
     """Pickled values may come from there and go there."""
+
+    @property
+    def silo(self) -> SiloId | None:
+        """The silo that sends, for its own grains or for clients that go through it; None for a client."""
+        ...
 
     def send(self, message: AnyMessage) -> None:
         """Send a message; never blocks, never fails."""

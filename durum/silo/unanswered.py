@@ -8,6 +8,7 @@ from durum import errors
 from durum.client.delivery import Delivery
 from durum.errors import DidRun
 from durum.silo.services import Services
+from durum.silo.turn import Sink
 from durum.telemetry import Log
 from durum.wire.messages import AnyMessage, Call, Failure, Moved, Notice
 
@@ -20,18 +21,19 @@ class Unanswered:
     Args:
         notice: the message.
         services: the silo's.
-        trusted: whether pickled values may come from its sender.
+        sender: where it came from.
 
     Attributes:
         call: the same as a call.
     """
 
-    __slots__ = ("_notice", "_services", "call", "trusted")
+    __slots__ = ("_notice", "_services", "call", "silo", "trusted")
 
-    def __init__(self, notice: Notice, services: Services, *, trusted: bool) -> None:
+    def __init__(self, notice: Notice, services: Services, sender: Sink) -> None:
         self._notice = notice
         self._services = services
-        self.trusted = trusted
+        self.trusted = sender.trusted
+        self.silo = sender.silo
         self.call = Call(
             0,
             notice.grain,
@@ -48,6 +50,7 @@ class Unanswered:
     def send(self, message: AnyMessage) -> None:
         """What would be the answer to a call."""
         if isinstance(message, Moved):
+            self._services.router.moved(self.call.grain, message)
             self._go_on()
         elif isinstance(message, Failure):
             if message.did_run is DidRun.NO:

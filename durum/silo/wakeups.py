@@ -51,6 +51,7 @@ class Waking:
     """The sink of one call that wakes a grain."""
 
     trusted = True
+    silo = None
 
     __slots__ = ("_answered", "row")
 

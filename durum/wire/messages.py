@@ -122,11 +122,14 @@ class Moved(Message, tag=5):
         id: the call's.
         owner: where to go, or "" where this silo does not know.
         version: the view this is by.
+        hosted: only for this grain, which has a place of its own; its partition's owner is another's
+            business.
     """
 
     id: int
     owner: Address
     version: int
+    hosted: bool = False
 
 
 class Table(Message, tag=6):

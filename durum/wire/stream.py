@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from durum.config import Limits
 from durum.errors import ClusterError
+from durum.ids import SiloId
 from durum.wire import frames, handshake
 from durum.wire.greeting import Greeting, is_local
 from durum.wire.handshake import Introduction, Peer, Session, Side, TlsChannel
@@ -53,6 +54,8 @@ class Stream(asyncio.BufferedProtocol, ABC):
         self.trusted = False
         """The other end is who it has to be, and nobody can write or read in between: pickled values
         may travel."""
+        self.silo: SiloId | None = None
+        """The silo at the other end; None for a client."""
 
         self._introduction = introduction
         self._side = side
@@ -227,6 +230,7 @@ class Stream(asyncio.BufferedProtocol, ABC):
     def _open(self, session: Session) -> None:
         self._greeting = None
         self.peer = session.peer
+        self.silo = session.peer.silo
         is_private = self.local or self._introduction.tls is not None
         self.trusted = session.peer.authenticated and is_private
         limit_bytes = self._limits.frame_bytes

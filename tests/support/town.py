@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -15,6 +16,7 @@ from durum import Actor, errors, read_only
 from durum.client.client import Cluster, connect
 from durum.config import SiloConfig
 from durum.errors import DidRun
+from durum.grains.placement import LeastLoaded, PreferLocal
 from durum.ids import SeededEntropy
 from durum.placement.ring import RING_VERSION
 from durum.silo.silo import Silo
@@ -66,7 +68,7 @@ class Till(Actor):
             self.balance -= amount
             self.entries.append((transfer, -amount))
             await self.save()
-        other = durum.options(self.actor(Till, to), idempotency_key=transfer)
+        other = durum.options(self.actor(type(self), to), idempotency_key=transfer)
         await other.receive(amount, transfer)
         return True
 
@@ -79,6 +81,38 @@ class Till(Actor):
         return self.balance, self.entries
 
 
+class Wanderer(Tally, placement=LeastLoaded()):
+    """A counter that is placed by itself, and goes away now and then."""
+
+    async def add(self) -> int:
+        value = await super().add()
+        if value % 5 == 0:
+            self.deactivate()
+        return value
+
+
+class Booth(Till, placement=PreferLocal()):
+    """An account on the silo of whoever pays into it first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """What the town's silos host.
+
+    Args:
+        tally, till: the kinds that clients call.
+        idle: machines whose silos host neither.
+    """
+
+    tally: type[Tally] = Tally
+    till: type[Till] = Till
+    idle: tuple[str, ...] = ()
+
+    def kinds(self, machine: str) -> list[type[Actor]]:
+        """What a silo there hosts."""
+        return [Pantry] if machine in self.idle else [self.tally, self.till, Pantry]
+
+
 class Town:
     """The world of one run: see durum.testing.nemesis.World.
 
@@ -86,13 +120,17 @@ class Town:
         machines: where silos run.
         store: what they share.
         config: of all silos.
+        market: see Market.
     """
 
-    def __init__(self, machines: Sequence[str], store: FaultyStore, config: SiloConfig) -> None:
+    def __init__(
+        self, machines: Sequence[str], store: FaultyStore, config: SiloConfig, market: Market
+    ) -> None:
         self.loop: SimLoop = loop.current()
         self.network = SimNetwork(self.loop)
         self.store = store
         self.config: Final = config
+        self.market: Final = market
         self.machines: Final = tuple(machines)
         self.history: Final = History()
         self.transfers: Final[dict[str, ledgers.Transfer]] = {}
@@ -105,7 +143,10 @@ class Town:
 
     @classmethod
     async def open(
-        cls, machines: Sequence[str] = ("a", "b", "c"), config: SiloConfig | None = None
+        cls,
+        machines: Sequence[str] = ("a", "b", "c"),
+        config: SiloConfig | None = None,
+        market: Market = Market(),
     ) -> Town:
         """A town whose silos have started."""
         world = loop.current()
@@ -120,7 +161,7 @@ class Town:
             )
 
         config = config or SiloConfig(partitions=16)
-        town = cls(machines, await FaultyStore.open(world, make), config)
+        town = cls(machines, await FaultyStore.open(world, make), config, market)
         await town.store.host("init").create(
             Genesis(mark=MARK, cluster="town", partitions=config.partitions, ring=RING_VERSION)
         )
@@ -157,7 +198,7 @@ class Town:
     async def _live(self, host: str, machine: str) -> None:
         try:
             async with Silo(
-                [Tally, Till, Pantry],
+                self.market.kinds(machine),
                 self.store.host(host),
                 listen=f"{machine}:{PORT}",
                 cluster="town",
@@ -198,7 +239,9 @@ class Town:
             while self.loop.time() < until_s:
                 await asyncio.sleep(chance.expovariate(6))
                 key = chance.choice(keys)
-                tally = durum.options(cluster.actor(Tally, key), timeout=chance.choice([1, 5, 20]))
+                tally = durum.options(
+                    cluster.actor(self.market.tally, key), timeout=chance.choice([1, 5, 20])
+                )
                 if chance.random() < 0.6:
                     call = self.history.call(key, "add", None, tally.add(), client=name)
                 else:
@@ -221,7 +264,9 @@ class Town:
         self, cluster: Cluster, transfer: str, source: str, target: str, chance: Random
     ) -> None:
         amount = chance.randint(1, 40)
-        till = durum.options(cluster.actor(Till, source), timeout=chance.choice([2, 10]))
+        till = durum.options(
+            cluster.actor(self.market.till, source), timeout=chance.choice([2, 10])
+        )
         for _ in range(200):
             try:
                 done = await till.pay(target, amount, transfer)
@@ -276,12 +321,14 @@ class Town:
         async with self.client("judge") as cluster:
             by_key = self.history.by_key()
             for key in keys:
-                final = await durum.options(cluster.actor(Tally, key), timeout=60).read()
+                final = await durum.options(
+                    cluster.actor(self.market.tally, key), timeout=60
+                ).read()
                 wrong += [f"{key}: {w}" for w in ledgers.check_counter(by_key.get(key, []), final)]
             closing = {}
             for till in tills:
                 balance, entries = await durum.options(
-                    cluster.actor(Till, till), timeout=60
+                    cluster.actor(self.market.till, till), timeout=60
                 ).close()
                 closing[till] = ledgers.Account(balance, entries)
             wrong += ledgers.check_bank(dict.fromkeys(tills, 100), closing, self.transfers)

@@ -8,6 +8,7 @@ import pytest
 
 from durum.ids import Address, SiloId, grain_id, silo_id
 from durum.placement.partitions import NOBODY, Assignment, addresses, assignment, partition_of
+from durum.placement.ring import RING_VERSION
 from durum.views import SiloRow, Status, View
 
 P = 64
@@ -29,8 +30,8 @@ def row(
     )
 
 
-def decide(*rows: SiloRow) -> Assignment:
-    return assignment(View(version=7, rows=rows), P)
+def decide(*rows: SiloRow, ring: int = RING_VERSION) -> Assignment:
+    return assignment(View(version=7, rows=rows), P, ring)
 
 
 def owners(found: Assignment) -> set[SiloId]:
@@ -66,30 +67,46 @@ def test_assignment_gives_nothing_to_a_silo_of_weight_zero() -> None:
     assert found.partitions_of(a.silo) == tuple(range(P))
 
 
+@pytest.mark.parametrize("kinds", [{"Cart": 1}, {**SHOP, "Order": 1}, {"Cart": 2, "Account": 2}])
+def test_assignment_gives_every_silo_its_share_whatever_it_hosts(kinds: dict[str, int]) -> None:
+    """An owner finds a silo for what it does not host; so an upgrade moves partitions silo by silo."""
+    old = row("b", generation=1)
+    new = row("a", generation=2, kinds=kinds)
+    assert owners(decide(new, old)) == {old.silo, new.silo}
+
+
+def test_assignment_gives_nothing_to_a_silo_without_kinds() -> None:
+    """A mere gateway could serve nothing of what it owned: every call would take one more step."""
+    gateway = row("a", generation=1, kinds={})
+    silo = row("b", generation=2)
+    assert owners(decide(gateway, silo)) == {silo.silo}
+    assert owners(decide(gateway)) == set()
+
+
 @pytest.mark.parametrize(
     "kinds", [{"Cart": 1}, {**SHOP, "Order": 1}, {"Cart": 2, "Account": 2}, {}]
 )
-def test_assignment_gives_nothing_to_a_silo_that_differs_from_the_oldest(
+def test_ring_1_gives_nothing_to_a_silo_that_differs_from_the_oldest(
     kinds: dict[str, int],
 ) -> None:
-    """A partition's owner gets every grain in it, and must know each kind at the right version."""
+    """Services that were created by it go on as they did: all silos of one must place alike."""
     old = row("b", generation=1)
     new = row("a", generation=2, kinds=kinds)
-    assert owners(decide(new, old)) == {old.silo}
+    assert owners(decide(new, old, ring=1)) == {old.silo}
 
 
-def test_assignment_follows_the_newer_silos_once_the_last_old_one_leaves() -> None:
+def test_ring_1_follows_the_newer_silos_once_the_last_old_one_leaves() -> None:
     """A rolling upgrade ends with the new release owning all, without a word from anyone."""
     new = [row(name, generation=2, kinds={"Cart": 2}) for name in "ab"]
     leaving = row("c", generation=1, status=Status.LEAVING)
-    assert owners(decide(*new, leaving)) == {one.silo for one in new}
+    assert owners(decide(*new, leaving, ring=1)) == {one.silo for one in new}
 
 
-def test_assignment_lets_no_weightless_silo_be_the_reference() -> None:
+def test_ring_1_lets_no_weightless_silo_be_the_reference() -> None:
     """A gateway without kinds that happens to be the oldest would take everyone's partitions away."""
     gateway = row("a", generation=1, weight=0.0, kinds={})
     silo = row("b", generation=2)
-    assert owners(decide(gateway, silo)) == {silo.silo}
+    assert owners(decide(gateway, silo, ring=1)) == {silo.silo}
 
 
 def test_assignment_prefers_the_newer_life_of_an_address() -> None:
@@ -114,8 +131,8 @@ def test_assignment_does_not_depend_on_the_order_of_rows() -> None:
 
 
 def test_assignment_knows_which_kinds_are_hosted_by_owners() -> None:
-    """NoSuchKind must mean that no call of that kind can succeed, and nothing else."""
-    odd = row("b", generation=2, kinds={"Order": 1})
+    """Those of silos that own nothing are found by their records only."""
+    odd = row("b", generation=2, kinds={"Order": 1}, weight=0.0)
     found = decide(row("a"), odd)
     assert found.hosts("Cart")
     assert not found.hosts("Order")

@@ -184,6 +184,7 @@ class _Sink:
     """A caller, by hand."""
 
     trusted = True
+    silo = None
 
     def __init__(self) -> None:
         self.answers: dict[int, object] = {}
