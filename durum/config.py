@@ -86,6 +86,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         activations: actors in memory of one silo; beyond it, the longest idle ones are put away early.
         streams: streams of results open in one silo.
         stream_window: items of one stream that may be on their way to its reader.
+        outbox_rows: messages of one partition that are not delivered yet; at this many, turns and clients
+            that send another are refused.
+        message_attempts: so often a message's method may fail before the message becomes a dead letter.
+        message_retry_s: pause after its first failure; after each further one it is twice as long...
+        message_retry_max_s: ... up to this.
         watchers: watches of one silo's actors.
         watchers_per_grain: of those, watches of one actor.
         watch_events: events that wait for one slow watcher; beyond it, the oldest are left out, and a Gap
@@ -125,6 +130,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     activations: int = 1_000_000
     streams: int = 10_000
     stream_window: int = 32
+    outbox_rows: int = 10_000
+    message_attempts: int = 12
+    message_retry_s: float = 0.1
+    message_retry_max_s: float = 60.0
     watchers: int = 20_000
     watchers_per_grain: int = 1_000
     watch_events: int = 256

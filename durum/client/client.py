@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, ParamSpec, Self, TypeAlias, TypeVar, get_args
 
 from durum import errors
+from durum.client import lookup
 from durum.client.admin import Admin
 from durum.client.links import Links
 from durum.client.router import Router
 from durum.client.routes import Routes
+from durum.client.telling import tell
 from durum.clock import Clock, SystemClock
 from durum.config import Limits, Tls, secrets_of, tls_of
 from durum.grains.actor import Actor
 from durum.grains.filters import Filter, FilteredCaller
+from durum.grains.messages import message
 from durum.grains.publishing import E, Publishes
 from durum.grains.reference import Caller, Reference, References, caller_of
 from durum.grains.watching import Watch, watch
@@ -31,6 +33,7 @@ from durum.wire.network import Network, TcpNetwork
 from durum.wire.tls import certificates
 
 A = TypeVar("A", bound=Actor)
+P = ParamSpec("P")
 Routing: TypeAlias = Literal["direct", "gateway"]
 """How a client's calls reach actors; see `connect`."""
 
@@ -122,8 +125,8 @@ class Cluster:
             raise errors.ConfigError(
                 "no address was given. Pass host:port of a silo, or a store URL."
             )
-        self._urls = tuple(target for target in targets if _is_url(target))
-        self._seeds = tuple(Address(target) for target in targets if not _is_url(target))
+        self._urls = tuple(target for target in targets if lookup.is_url(target))
+        self._seeds = tuple(Address(target) for target in targets if not lookup.is_url(target))
         for seed in self._seeds:
             split_address(seed)
         self._introduction = introduction
@@ -193,6 +196,31 @@ class Cluster:
                 " cluster.actor(Kind, key)."
             )
         return made
+
+    async def tell(
+        self, method: Callable[P, Coroutine[Any, Any, object]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Send an actor a durable message, and return once it is accepted: from then on one of the actor's
+        methods will run with it, exactly once, whatever crashes.
+
+            await cluster.tell(ledger.book, order.id, order.total)
+            await cluster.tell(durum.options(cart, idempotency_key=request_id).checkout)
+
+        Its result goes nowhere. Where the method raises, it runs again a little later, and after some
+        attempts the message is put aside as a dead letter.
+
+        Args:
+            method: of a reference; options go onto the reference: `delay`, `at`, `timeout` for the
+                acceptance, and `idempotency_key`, with which a repeat is not accepted twice.
+            args, kwargs: the method's.
+
+        Raises:
+            ArgumentError: it is no method that a message can run, or an argument cannot travel.
+            CallError: it was not accepted, or nobody knows; `did_run` says which. Repeat it with an
+                idempotency key.
+        """
+        sent = message(method, args, kwargs)
+        await tell(self._router, self._caller, sent, self._call_timeout_s)
 
     @property
     def silos(self) -> Sequence[Address]:
@@ -316,26 +344,12 @@ class Cluster:
                 self._failures[urls.shown(url)] = str(exc)
         return found
 
-    async def _listed(self, url: str) -> list[Address]:
-        if _is_missing(url):
-            # Opening it would make it, and whoever only asks must leave nothing behind.
-            raise errors.StoreUnavailable("there is no such file: start a silo on it first")
-        store = await urls.open_store(
-            url, cluster=self._introduction.cluster, clock=self._clock, entropy=self._entropy
-        )
-        try:
-            genesis = await store.genesis()
-            if genesis is None:
-                self._failures[store.url] = (
-                    "no service was created in it: start a silo with `durum dev`, or `durum init` it"
-                )
-                return []
-            view = (await store.read_table(genesis.mark)).view
-            if not view.active:
-                self._failures[store.url] = "it lists no active silo"
-            return [row.address for row in view.active]
-        finally:
-            await store.close()
+    async def _listed(self, url: str) -> Sequence[Address]:
+        cluster, clock, entropy = self._introduction.cluster, self._clock, self._entropy
+        name, found, why = await lookup.listed(url, cluster=cluster, clock=clock, entropy=entropy)
+        if why:
+            self._failures[name] = why
+        return found
 
     def _nobody(self) -> errors.ClusterError:
         tried = "; ".join(f"{what}: {why}" for what, why in sorted(self._failures.items()))
@@ -379,12 +393,3 @@ class Cluster:
             f"<Cluster {self._introduction.cluster!r} silos={len(self.silos)}"
             f" links={len(self._links.open)}>"
         )
-
-
-def _is_url(target: str) -> bool:
-    return "://" in target or target.startswith("memory:")
-
-
-def _is_missing(url: str) -> bool:
-    scheme, _, path = url.partition(":///")
-    return scheme == "sqlite" and not Path(path).exists()

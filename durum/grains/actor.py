@@ -17,19 +17,21 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta, tzinfo
-from typing import ClassVar, Literal, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, TypeVarTuple
 
 from durum import errors
 from durum.grains import building, reminders, rules
 from durum.grains.context import Host, TurnContext
 from durum.grains.entries import Entries
 from durum.grains.kind import ONE_WAY_MARK, READ_ONLY_MARK, classes_of
+from durum.grains.messages import message
 from durum.grains.placement import Placement, StatelessWorker
 from durum.grains.reference import reference
 from durum.grains.reminders import Tick
 from durum.grains.schedules import Missed
 from durum.grains.timers import Timer, specify
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 F = TypeVar("F", bound=Callable[..., object])
@@ -88,6 +90,7 @@ class Actor:
         mailbox_limit: calls that may wait before one grain.
         replies_kept: how many replies of calls with an idempotency key one grain remembers.
         reply_window: how long it remembers them.
+        message_attempts: how often the method of a message may fail before it is parked as a dead letter.
         placement: where its activations live; None: one in the cluster, on the silo that the hash of its
             key says. PreferLocal(), Random(), LeastLoaded() and OnSilos(role="gpu"): one in the cluster, on
             a silo that is chosen when it is first called. StatelessWorker(max_local=4): on every silo.
@@ -141,6 +144,7 @@ class Actor:
         mailbox_limit: int | None = None,
         replies_kept: int | None = None,
         reply_window: timedelta | None = None,
+        message_attempts: int | None = None,
         pickle: bool | None = None,
         placement: Placement | StatelessWorker | None = None,
         aliases: tuple[str, ...] = (),
@@ -160,6 +164,7 @@ class Actor:
             "mailbox_calls": building.count(title, "mailbox_limit", mailbox_limit),
             "replies_kept": building.count(title, "replies_kept", replies_kept),
             "reply_window_s": building.seconds(title, "reply_window", reply_window),
+            "message_attempts": building.count(title, "message_attempts", message_attempts),
             "pickle": pickle,
             "aliases": building.names(title, aliases),
             **building.placed(title, placement),
@@ -186,6 +191,29 @@ class Actor:
             key: which one.
         """
         return reference(self._durum_host, cls, key)
+
+    def tell(
+        self, method: Callable[P, Coroutine[Any, Any, object]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Send another actor a durable message: have one of its methods run, exactly once, some time after
+        this turn. It goes out with the turn's commit, or not at all where the turn fails.
+
+            self.tell(self.actor(Ledger, "today").book, order.id, order.total)
+            self.tell(durum.options(self.actor(Cart, self.key), delay=timedelta(hours=1)).remind)
+
+        Messages to one actor arrive in the order in which this one's commits sent them. The method's result
+        goes nowhere; where it raises, it runs again a little later, and after some attempts the message is
+        put aside as a dead letter.
+
+        Args:
+            method: of a reference, or of this actor itself; options go onto the reference.
+            args, kwargs: the method's.
+
+        Raises:
+            ArgumentError: it is no method that a message can run, or an argument cannot travel.
+            AttributeError: in a @read_only turn, which never commits.
+        """
+        self._durum_host.tell(message(method, args, kwargs, self))
 
     async def save(self) -> None:
         """Commit what this turn has so far. A later exception of the turn rolls back to here only.

@@ -9,6 +9,7 @@ import msgspec
 
 from durum.grains.carried import Trace
 from durum.grains.entries import EntryStore
+from durum.grains.messages import Message
 from durum.grains.reference import Caller
 from durum.grains.reminders import NO_REMINDERS, Reminders
 from durum.grains.schedules import Plan
@@ -27,6 +28,8 @@ class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         baggage: what the call brought along; durum.baggage is what onward calls take.
         trace: where in a distributed trace the call stands, if it says so.
         reminders: the actor's own: listed and cancelled; `self.remind` sets them.
+        message: where a message brought the call, an id of that message which is the same at each attempt; or
+            "".
     """
 
     method: str = ""
@@ -36,6 +39,7 @@ class TurnContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     baggage: Mapping[str, str] = {}
     trace: Trace | None = None
     reminders: Reminders = NO_REMINDERS
+    message: str = ""
 
 
 class Host(Caller, Protocol):
@@ -49,6 +53,10 @@ class Host(Caller, Protocol):
     @property
     def entries(self) -> EntryStore:
         """Where the entries of the instance's collections are."""
+        ...
+
+    def tell(self, message: Message) -> None:
+        """Send a message with the running turn's commit."""
         ...
 
     async def save(self) -> None:

@@ -57,6 +57,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
         mailbox_calls: calls waiting before one grain of the kind.
         replies_kept: remembered replies of one grain.
         reply_window_s: how long each is kept.
+        message_attempts: how often a message to it may fail before it is parked.
         pickle: values of types that msgspec does not know are pickled; see opaque.py.
         workers: activations of one key that a silo may have; 0: there is one in the cluster.
         placement: how its silo is chosen; None: by the hash of its id.
@@ -72,6 +73,7 @@ class KindOptions(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_calls: int | None = None
     replies_kept: int | None = None
     reply_window_s: float | None = None
+    message_attempts: int | None = None
     pickle: bool = False
     workers: int = 0
     placement: Placement | None = None

@@ -7,15 +7,15 @@ encodes them, has its Caller carry them, and decodes the answer.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import msgspec
 
 from durum import errors, ids
+from durum.grains import option_values
 from durum.grains.kind import GrainKind, kind_of
 from durum.grains.method import Method
 from durum.grains.source import compile_function
@@ -25,8 +25,6 @@ from durum.ids import GrainId
 T = TypeVar("T")
 
 _KNOWN_LIMIT: Final = 16_384
-KEY_LIMIT: Final = 256
-"""Characters of an idempotency key."""
 
 
 class CallOptions(msgspec.Struct, frozen=True, gc=False):
@@ -35,14 +33,18 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     Args:
         timeout_s: how long the caller waits; None: the default of whoever carries the call.
         idempotency_key: calls with one key take effect once; "" for none.
+        delay_s: a message is delivered so long after it was sent; None: at once.
+        at_s: a message is delivered at that time, in seconds since 1970; None: at once.
     """
 
     timeout_s: float | None = None
     idempotency_key: str = ""
+    delay_s: float | None = None
+    at_s: float | None = None
 
     def within(self, timeout_s: float) -> CallOptions:
         """The same options with another time limit, in seconds."""
-        return CallOptions(timeout_s, self.idempotency_key)
+        return CallOptions(timeout_s, self.idempotency_key, self.delay_s, self.at_s)
 
 
 class Target:
@@ -190,6 +192,41 @@ class _Nobody:
         )
 
 
+class _Later:
+    """The caller of a reference with a delay: only messages can have one, so it carries no call.
+
+    Args:
+        inside: the reference's own caller.
+    """
+
+    def __init__(self, inside: Caller) -> None:
+        self.inside = inside
+
+    def call(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,  # noqa: ARG002 - the Caller's signature
+        options: CallOptions,  # noqa: ARG002
+    ) -> Awaitable[bytes]:
+        raise self._error(target, method)
+
+    def stream(
+        self,
+        target: Target,
+        method: Method,
+        args: bytes,  # noqa: ARG002
+        options: CallOptions,  # noqa: ARG002
+    ) -> Source:
+        raise self._error(target, method)
+
+    def _error(self, target: Target, method: Method) -> errors.ArgumentError:
+        return errors.ArgumentError(
+            f"{target.grain}: delay and at are for messages, and {method.name} was called; it did not run."
+            f" Tell it: self.tell(ref.{method.name}, ...) in an actor, cluster.tell(...) elsewhere."
+        )
+
+
 _NOBODY: Final = _Nobody()
 _PLAIN: Final = CallOptions()
 _PROXY_ATTRIBUTE: Final = "_durum_proxy"
@@ -214,7 +251,13 @@ def reference(caller: Caller, cls: type[T], key: str) -> T:
 
 def caller_of(ref: Reference) -> Caller:
     """Who carries the calls of a reference."""
-    return ref._durum_caller  # noqa: SLF001 - ours
+    caller = ref._durum_caller  # noqa: SLF001 - ours
+    return caller.inside if isinstance(caller, _Later) else caller
+
+
+def options_of(ref: Reference) -> CallOptions:
+    """The options of a reference."""
+    return ref._durum_options  # noqa: SLF001 - ours
 
 
 class References:
@@ -253,21 +296,24 @@ def target_of(ref: Reference) -> Target:
     return ref._durum_target  # noqa: SLF001 - ours
 
 
-def options_of(ref: Reference) -> CallOptions:
-    """How the calls of a reference are made."""
-    return ref._durum_options  # noqa: SLF001 - ours
-
-
 def options(
-    ref: T, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None
+    ref: T,
+    *,
+    timeout: float | timedelta | None = None,
+    idempotency_key: str | None = None,
+    delay: float | timedelta | None = None,
+    at: datetime | None = None,
 ) -> T:
-    """The same reference with options for the calls made through it.
+    """The same reference with options for the calls and messages made through it.
 
     Args:
         ref: a reference; it is not changed.
         timeout: how long a call may take, in seconds; None leaves it as it is.
         idempotency_key: 1 to 256 characters. All calls of one method with the same arguments and
             key take effect once, and repeats get the first one's reply; None leaves it as it is.
+        delay: for messages (`tell`) only: deliver them so long after they were sent; seconds or a
+            timedelta.
+        at: for messages only: deliver them at that time, which has a time zone, or soon after it.
 
     Raises:
         ArgumentError: ref is no reference, or an option is out of its range.
@@ -277,31 +323,19 @@ def options(
             f"options(): expected a reference such as cluster.actor(Kind, key), got {ref!r}; "
             "nothing was sent."
         )
-    before = ref._durum_options  # noqa: SLF001 - ours
+    before, caller = options_of(ref), ref._durum_caller  # noqa: SLF001 - ours
     after = CallOptions(
-        before.timeout_s if timeout is None else _seconds(timeout),
-        before.idempotency_key if idempotency_key is None else _checked(idempotency_key),
+        before.timeout_s if timeout is None else option_values.time_limit(timeout),
+        before.idempotency_key if idempotency_key is None else option_values.key(idempotency_key),
+        before.delay_s,
+        before.at_s,
     )
-    made = type(ref)(ref._durum_caller, ref._durum_target, after)  # noqa: SLF001
+    if delay is not None or at is not None:
+        delay_s, at_s = option_values.due(delay, at)
+        after = CallOptions(after.timeout_s, after.idempotency_key, delay_s, at_s)
+        caller = _Later(caller_of(ref))
+    made = type(ref)(caller, ref._durum_target, after)  # noqa: SLF001
     return cast("T", made)  # the same class as ref
-
-
-def _seconds(timeout: float | timedelta) -> float:
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if type(seconds) not in (int, float) or not (0 < seconds < math.inf):
-        raise errors.ArgumentError(
-            f"timeout: {timeout!r} is no positive number of seconds or timedelta; nothing was sent."
-        )
-    return float(seconds)
-
-
-def _checked(key: str) -> str:
-    if type(key) is not str or not 1 <= len(key) <= KEY_LIMIT:
-        raise errors.ArgumentError(
-            f"idempotency_key: expected text of 1 to {KEY_LIMIT} characters, got {key!r:.80}; "
-            "nothing was sent."
-        )
-    return key
 
 
 def _unbound(cls: type[T], key: str) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from durum.silo import refusals
 from durum.silo.aside import Aside
 from durum.silo.durable import Durable
 from durum.silo.home import Home
-from durum.silo.hooks import run_hook
+from durum.silo.hooks import run_hook, say_goodbye
 from durum.silo.host import ActivationHost
 from durum.silo.mailbox import Mailbox
 from durum.silo.meters import Meter
@@ -24,20 +23,17 @@ from durum.silo.reason import Reason
 from durum.silo.reminders import Book
 from durum.silo.reserved import Reserved
 from durum.silo.services import Services
-from durum.silo.stages import LEGAL, State
+from durum.silo.stages import Stages, State
 from durum.silo.streams import Outgoing
 from durum.silo.turn import HOOK_TURN, Sink, Turn, refuse
-from durum.telemetry import Log
 from durum.wire.administration import PREFIX, TURNS
 from durum.wire.messages import Call
-
-_log = Log("durum.activation")
-
+from durum.wire.post import POST
 
 _VALID: Final = State.VALID  # looked up for every call
 
 
-class Activation:
+class Activation(Stages):
     """One grain, alive.
 
     Args:
@@ -50,7 +46,7 @@ class Activation:
 
     __slots__ = (
         *("_aside", "_durable", "_home", "_limit", "_load", "_mailbox", "_methods"),
-        *("_next_turn", "_performer", "_services", "_settled", "_state", "_waiting", "grain"),
+        *("_next_turn", "_performer", "_services", "_waiting", "grain"),
         *("kind", "partition", "used"),
     )
 
@@ -75,8 +71,7 @@ class Activation:
         self._methods = services.methods(kind)
         self._next_turn = services.next_turn
         self._home = home
-        self._state = State.ACTIVATING
-        self._settled: asyncio.Event | None = None
+        super().__init__()
         self._aside: Aside | None = None
         # Calls that came before or after it was valid. No deque: an empty one takes 700 bytes.
         self._waiting: list[Turn] = []
@@ -99,10 +94,6 @@ class Activation:
         )
         host = ActivationHost(grain, services, self._performer, self)
         self._durable.instance = kind.create(key, host)
-
-    @property
-    def state(self) -> State:
-        return self._state
 
     @property
     def queue(self) -> tuple[int, int]:
@@ -164,11 +155,20 @@ class Activation:
         """What a call runs that is of no public method; None where it has been taken in already."""
         if call.method in TURNS:
             return self._beside().reserved(call.method)
-        if call.method.startswith(PREFIX):
+        if call.method in POST:
+            self._take_message(call, sink)
+        elif call.method.startswith(PREFIX):
             self._home.administer(sink, call)
         else:
             self._refuse(sink, call, refusals.no_such_method(self.kind, call.method))
         return None
+
+    def _take_message(self, call: Call, sink: Sink) -> None:
+        self.used = self._load.tick
+        if self._state in {State.ACTIVATING, State.VALID}:
+            self._beside().take(call, sink)
+        else:
+            self._refuse(sink, call, refusals.not_serving(self.grain, "it moves"))
 
     def _takes_specially(
         self, call: Call, sink: Sink, method: Method | Reserved, meter: Meter
@@ -303,6 +303,7 @@ class Activation:
 
     def fail(self, error: errors.CallError) -> None:
         """It cannot be activated: refuse the calls that came meanwhile, and go."""
+        self._refusal = error
         while self._waiting:
             self._reject(self._waiting.pop(0), error)
         self.drop()
@@ -334,12 +335,8 @@ class Activation:
             self.drop()
 
     async def _say_goodbye(self, reason: Reason, within_s: float) -> None:
-        try:
-            if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
-                async with asyncio.timeout(within_s):
-                    await self.run_hook("on_deactivate", reason)
-        except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
-            _log.error("on_deactivate failed", exc, grain=self.grain)
+        if self.kind.has_on_deactivate and self._is(State.DEACTIVATING):
+            await say_goodbye(self.run_hook("on_deactivate", reason), self.grain, within_s)
 
     def drop(self) -> None:
         """Be gone at once: what is not committed is not kept; calls that wait are placed anew."""
@@ -357,13 +354,6 @@ class Activation:
         for turn in waiting:
             self._home.elsewhere(turn)
 
-    async def wait_gone(self) -> None:
-        """Return when it is gone, or valid: then it has to be deactivated first."""
-        if self._state in {State.ACTIVATING, State.DEACTIVATING}:
-            if self._settled is None:
-                self._settled = asyncio.Event()
-            await self._settled.wait()
-
     async def run_hook(self, name: str, *args: object) -> Any:
         """Run a hook, and commit what it has changed, as if it were a turn. Returns what it returns."""
         code = getattr(self._durable.instance, name)(*args)
@@ -373,18 +363,6 @@ class Activation:
     def retire(self) -> None:
         """It asks to be deactivated."""
         self._home.retire(self, Reason.REQUESTED)
-
-    def _is(self, state: State) -> bool:
-        """Asked after an await, where a type checker still believes what was true before it."""
-        return self._state is state
-
-    def _go(self, state: State) -> None:
-        if state not in LEGAL[self._state]:
-            raise errors.DurumBug(f"{self!r}: {self._state.name} -> {state.name}")
-        self._state = state
-        if self._settled is not None and state in {State.VALID, State.GONE}:
-            self._settled.set()
-            self._settled = None
 
     def __repr__(self) -> str:
         return f"<Activation {self.grain} {self._state.name} {self._mailbox!r}>"

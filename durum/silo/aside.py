@@ -1,5 +1,5 @@
-"""What an activation has besides calls: timers, streams and reminders. Owns which there are; their turns go
-through the activation's mailbox like all others.
+"""What an activation has besides calls: timers, streams, reminders and messages. Owns which there are; their
+turns go through the activation's mailbox like all others.
 
 Most activations have none, so this is made when it is first needed.
 """
@@ -7,19 +7,29 @@ Most activations have none, so this is made when it is first needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from durum.grains.kind import GrainKind, Method
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
+from durum.silo.acceptance import Acceptance
 from durum.silo.durable import Durable
+from durum.silo.inbox import Inbox, Place
 from durum.silo.meters import Meter
 from durum.silo.reminders import Book
 from durum.silo.reserved import Reserved, reserved
 from durum.silo.services import Services
 from durum.silo.stored import StoredEntries
 from durum.silo.streams import Lane, Outgoing
+from durum.silo.telling import Drawer
 from durum.silo.timers import Timers
+from durum.silo.turn import Sink
+from durum.wire import post as wire
+from durum.wire.messages import Call
+
+
+class Beside(Lane, Place, Protocol):
+    """The activation, as all of them see it."""
 
 
 class Aside:
@@ -35,7 +45,11 @@ class Aside:
     """
 
     __slots__ = (
+        "_acceptance",
         "_durable",
+        "_entries",
+        "_grain",
+        "_inbox",
         "_kind",
         "_lane",
         "_reserved",
@@ -51,11 +65,15 @@ class Aside:
         kind: GrainKind,
         durable: Durable,
         services: Services,
-        lane: Lane,
+        lane: Beside,
         entries: Callable[[], StoredEntries],
     ) -> None:
         self.book = Book(grain, kind, durable, services, entries)
-        self._reserved = reserved(self.book)
+        self._reserved = reserved(self.book, Drawer(grain, services, entries()))
+        self._grain = grain
+        self._entries = entries
+        self._inbox: Inbox | None = None
+        self._acceptance: Acceptance | None = None
         self._kind = kind
         self._services = services
         self._durable = durable
@@ -66,7 +84,8 @@ class Aside:
     @property
     def busy(self) -> bool:
         """Whether the activation has to stay for one of them."""
-        return bool(self._streams) or self._timers.keep_alive
+        delivering = self._inbox is not None and self._inbox.busy
+        return bool(self._streams) or self._timers.keep_alive or delivering
 
     def set_timer(self, spec: TimerSpec) -> Timer:
         """Begin a timer."""
@@ -76,6 +95,18 @@ class Aside:
         """What a request runs that the author did not write."""
         runs = self._reserved[request]
         return runs, self._services.meters.timer(self._kind.name, runs.name)
+
+    def take(self, call: Call, sink: Sink) -> None:
+        """Take in messages that are delivered, or one of a client's."""
+        parts = self._grain, self._kind, self._durable, self._services, self._lane
+        if call.method == wire.DELIVER:
+            if self._inbox is None:
+                self._inbox = Inbox(*parts, self._entries())
+            self._inbox.take(call, sink)
+        else:
+            if self._acceptance is None:
+                self._acceptance = Acceptance(*parts, self._entries())
+            self._acceptance.take(call, sink)
 
     def begin(self, stream: Outgoing, method: Method, meter: Meter, instance: Any) -> None:
         """Begin a stream.
@@ -94,6 +125,8 @@ class Aside:
     def stop(self) -> None:
         """End them all; what of them runs goes on to the end of its turn."""
         self._timers.stop()
+        if self._inbox is not None:
+            self._inbox.stop()
         for stream in tuple(self._streams):
             stream.move()
 

@@ -24,6 +24,7 @@ from durum.silo.replies import Change, RememberedReplies, limits_of
 from durum.silo.sending import FIRST_PAUSE_S, LAST_PAUSE_S, REFUSALS_S, Sending, Then, Unstorable
 from durum.silo.services import Services
 from durum.store.damage import Damaged
+from durum.store.effects import Overfull
 from durum.store.parts import Part
 from durum.store.protocol import Commit, Committed, Record
 
@@ -260,7 +261,7 @@ class Durable:
             purge=sending.purge,
         )
         if sending.staged is not None:
-            sending.take_effects()
+            sending.take_effects(self._services.config.limits.outbox_rows)
         self._sending = sending
         self._send()
         return None
@@ -307,6 +308,8 @@ class Durable:
             self._succeeded(sending, future.result())
         elif isinstance(error, errors.StoreUnavailable):
             self._unanswered(sending, error)
+        elif isinstance(error, Overfull) and not sending.unknown:
+            self._finish(sending, refusals.outbox_full(self.grain, error))
         elif isinstance(error, errors.Superseded) and self._erased:
             self._look_again(error)
         else:
@@ -325,12 +328,9 @@ class Durable:
         services.meters.commits.add(services.clock.boottime() - sending.sent_at)
         repeated = sending.attempts > 1
         services.committed(self._partition, self._token, committed.commits, repeated)
-        staged = sending.staged
-        if staged is not None:
-            staged.landed()
-            if staged.concerns_offices:
-                for office in services.offices:
-                    office.landed(self._partition, self._token, self.grain, staged, 0)
+        if (staged := sending.staged) is not None:
+            at = self._partition, self._token, self.grain
+            staged.landed(services.offices, at, committed.first)
         self._finish(sending, None)
 
     def _unanswered(self, sending: Sending, error: errors.StoreUnavailable) -> None:
@@ -377,11 +377,11 @@ class Durable:
         return self._send()
 
     def _tell_of_doubt(self, sending: Sending) -> None:
-        if sending.staged is not None and sending.staged.concerns_offices:
-            for office in self._services.offices:
-                office.doubted(self._partition, self._token, self.grain, sending.staged)
+        if sending.staged is not None:
+            at = self._partition, self._token, self.grain
+            sending.staged.doubted(self._services.offices, at)
 
-    def _finish(self, sending: Sending, error: errors.CommitFailed | None) -> None:
+    def _finish(self, sending: Sending, error: errors.CallError | None) -> None:
         self._sending = None
         if error is None or (sending.alone and not self.lost):
             sending.then(error)

@@ -21,10 +21,13 @@ one: a list without messages and wake-ups concerns nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from durum.ids import GrainId, Token
+
+Where = tuple[int, Token, GrainId]
+"""Partition, holding and grain."""
 
 
 class Companion(Protocol):
@@ -59,9 +62,11 @@ class Staged:
         park: dead letters of the grain's partition by name, to set or, for None, to drop.
         limited: the commit is refused where the outbox is full.
         companions: see Companion.
+        closing: parts that tell how far the turn got, by name: what they are once it has come to its end, and
+            what they are from a `save()` on until then.
     """
 
-    __slots__ = ("companions", "limited", "park", "parts", "send", "wake")
+    __slots__ = ("closing", "companions", "limited", "park", "parts", "send", "wake")
 
     def __init__(self) -> None:
         self.parts: dict[bytes, bytes | None] = {}
@@ -70,6 +75,7 @@ class Staged:
         self.park: dict[bytes, bytes | None] = {}
         self.limited = False
         self.companions: Sequence[Companion] = ()
+        self.closing: dict[bytes, tuple[bytes, bytes]] = {}
 
     def set_part(self, name: bytes, content: bytes | None) -> None:
         """Set a part of the record, or drop it. The last word on a name counts; so for the others."""
@@ -93,10 +99,28 @@ class Staged:
         self.send.append((receiver, row))
         self.limited = True
 
-    @property
-    def concerns_offices(self) -> bool:
-        """Whether somebody has to act on it once it is true."""
-        return bool(self.send or self.wake)
+    def close(self) -> None:
+        """The turn has come to its end."""
+        self.parts.update((name, end) for name, (end, _) in self.closing.items())
+
+    def part(self, changed: Callable[[], bool]) -> tuple[Staged | None, Staged | None]:
+        """Part it for a save, which comes before the turn's end.
+
+        Args:
+            changed: whether fields have changed, which would be saved.
+
+        Returns:
+            What is committed now, and what is left for the rest of the turn.
+        """
+        if not self.closing:
+            return self, None
+        rest = Staged()
+        rest.closing, self.closing = self.closing, {}
+        if not self and not changed():
+            self.closing = rest.closing
+            return None, self
+        self.parts.update((name, halfway) for name, (_, halfway) in rest.closing.items())
+        return self, rest
 
     @property
     def unresolved(self) -> bool:
@@ -109,13 +133,23 @@ class Staged:
             if each.unresolved:
                 await each.resolve(self)
 
-    def landed(self) -> None:
-        """They are true."""
+    def landed(self, offices: Iterable[Office], at: Where, first: int) -> None:
+        """They are true: tell whom it concerns. Args as those of Office.landed."""
         for each in self.companions:
             each.landed()
+        if self.send or self.wake:
+            for office in offices:
+                office.landed(*at, self, first)
+
+    def doubted(self, offices: Iterable[Office], at: Where) -> None:
+        """Nobody knows whether they are, or will be."""
+        if self.send or self.wake:
+            for office in offices:
+                office.doubted(*at, self)
 
     def __bool__(self) -> bool:
-        return bool(self.parts or self.send or self.wake or self.park) or self.unresolved
+        there = self.parts or self.send or self.wake or self.park or self.closing
+        return bool(there) or self.unresolved
 
     def __repr__(self) -> str:
         counts = (("parts", self.parts), ("send", self.send), ("wake", self.wake))

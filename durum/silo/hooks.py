@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from durum.ids import GrainId
 from durum.silo.durable import Durable
 from durum.silo.performer import Performer
 from durum.silo.turn import HOOK, Hook
+from durum.telemetry import Log
+
+_log = Log("durum.activation")
 
 
 async def run_hook(
@@ -35,3 +40,18 @@ async def run_hook(
     finally:
         hook.over = True
         HOOK.reset(before)
+
+
+async def say_goodbye(code: Coroutine[Any, Any, None], grain: GrainId, within_s: float) -> None:
+    """Run the last hook, whatever becomes of it.
+
+    Args:
+        code: as `run_hook` makes it.
+        grain: whose, for the log.
+        within_s: how long it may take.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            await code
+    except Exception as exc:  # noqa: BLE001 - the author's code must not keep a grain from going
+        _log.error("on_deactivate failed", exc, grain=grain)

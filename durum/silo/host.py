@@ -8,11 +8,12 @@ from typing import Protocol
 from durum import errors
 from durum.client.delivery import NO_TURN, Origin
 from durum.errors import DidRun
-from durum.grains.carried import trace_of
+from durum.grains.carried import CARRIED, trace_of
 from durum.grains.context import TurnContext
 from durum.grains.entries import EntryStore
 from durum.grains.filters import FilteredCaller
 from durum.grains.kind import Method
+from durum.grains.messages import Message, check_sendable
 from durum.grains.reference import CallOptions, Target
 from durum.grains.reminders import Reminders
 from durum.grains.schedules import Plan, Standing
@@ -20,11 +21,14 @@ from durum.grains.streams import Source
 from durum.grains.timers import Timer, TimerSpec
 from durum.ids import GrainId
 from durum.silo.effects import Staged
+from durum.silo.inbox import Taking
 from durum.silo.performer import Performer
 from durum.silo.reminders import Book
 from durum.silo.services import Services
 from durum.silo.staging import staging
+from durum.silo.telling import stage_message
 from durum.silo.turn import CURRENT, HOOK, HOOK_TURN, Turn
+from durum.wire import post as post_wire
 from durum.wire.administration import WATCH
 from durum.wire.messages import Hop
 
@@ -85,6 +89,7 @@ class ActivationHost:
             baggage={} if carried is None else carried.baggage,
             trace=trace_of(carried),
             reminders=Reminders(self),
+            message=turn.sink.message if isinstance(turn.sink, Taking) else "",
         )
 
     @property
@@ -163,6 +168,28 @@ class ActivationHost:
     async def reminders(self) -> Mapping[str, Standing]:
         """All reminders, as the running turn has them."""
         return await self._alive.book.standing()
+
+    def tell(self, message: Message) -> None:
+        """Send a message with the running turn's commit."""
+        check_sendable(message)
+        if message.caller is not None and not isinstance(message.caller, ActivationHost):
+            raise errors.ArgumentError(
+                f"tell(): {message.target!r} is not of this actor's cluster; nothing was sent. Take the"
+                " reference by self.actor(Kind, key)."
+            )
+        staged = self._stage("tell()")
+        services, turn = self._services, CURRENT.get()
+        now_s = services.store_time()
+        row = post_wire.Row(
+            message.method.name,
+            message.args,
+            self._grain,
+            "" if turn is None else turn.call.request or _request_of(turn),
+            CARRIED.get(),
+            trusted=True,
+            sent_ms=int(now_s * 1000),
+        )
+        stage_message(staged, services, message.target.grain, row, message.due_ms(now_s))
 
     def _stage(self, what: str) -> Staged:
         """The effects that the running turn's commit will have.

@@ -16,6 +16,7 @@ from durum.silo.waiting import Waiting
 from durum.store.host_table import Host
 from durum.wire.administration import PREFIX, TURNS, WATCH
 from durum.wire.messages import Call, Moved
+from durum.wire.post import POST
 
 _LATE: Final = "no silo was found for it in time"
 
@@ -176,4 +177,5 @@ class Hosting:
 
 def is_asked_of_owner(call: Call) -> bool:
     """Whether whoever serves the grain answers, and not the grain; such requests give it no place."""
-    return call.method.startswith(PREFIX) and call.method not in TURNS and call.method != WATCH
+    method = call.method
+    return method.startswith(PREFIX) and not (method in TURNS or method in POST or method == WATCH)

@@ -30,6 +30,7 @@ from durum.silo.joining import Joining, identify
 from durum.silo.lease import Lease
 from durum.silo.membership import Membership
 from durum.silo.meters import Meters
+from durum.silo.offices import Offices
 from durum.silo.ownership import Ownership
 from durum.silo.peers import Peers
 from durum.silo.ports import Ports
@@ -40,7 +41,6 @@ from durum.silo.settings import Platform, Settings
 from durum.silo.statistics import SiloStatistics, StoreStatistics
 from durum.silo.table import Table
 from durum.silo.verifier import Verifier
-from durum.silo.wakeups import WakeUps
 from durum.store.protocol import Durability, Genesis, Store
 from durum.tasks import TaskOwner
 from durum.telemetry import Log
@@ -177,6 +177,7 @@ class Life:
             reckoned=self._table.reckoned,
             committed=self._on_committed,
             halt=self._halt,
+            fraction=entropy.fraction,
             base=copy_context(),
             meters=Meters(clock.boottime),
             filters=settings.filters,
@@ -211,15 +212,8 @@ class Life:
             look=self._look,
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
         )
-        self._wake_ups = WakeUps(
-            services=self.services,
-            router=self._router,
-            call=self._dispatcher.call,
-            holdings=self.ownership,
-            superseded=verifier.suspect,
-        )
-        self.ownership.tenants.append(self._wake_ups)
-        self.services.offices.append(self._wake_ups)
+        reach = self._router, self._dispatcher.call
+        self.offices = Offices(self.services, *reach, self.ownership, verifier.suspect)
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.open(
             catalog=self.catalog,
@@ -257,7 +251,7 @@ class Life:
             ("calls", self._router.deadlines.sweep()),
             ("collector", collector.run()),
             ("shedding", collector.shed()),
-            ("wake-ups", self._wake_ups.run()),
+            ("wake-ups", self.offices.wake_ups.run()),
         ):
             self._tasks.start(coro, name)
         await self.membership.move(Status.ACTIVE)
@@ -304,7 +298,7 @@ class Life:
             loop_blocked=loop_blocked,
             methods=meters.methods(),
             kinds=meters.kinds(),
-            wake_ups=self._wake_ups.statistics(),
+            wake_ups=self.offices.wake_ups.statistics(),
             observers=services.observers.statistics(),
             store=StoreStatistics(
                 url=self._store.url,
@@ -362,6 +356,7 @@ class Life:
             self._dispatcher.close()
             self._router.close()
             self._gateway.abort()
+            self.offices.post.close()
             self.catalog.drop_all()
             await self._links.close(0.0)
         for connection in self._server.connections:
@@ -374,6 +369,7 @@ class Life:
         table = self._assigned.table(view)
         self._router.learn(table)
         self._gateway.push(table)
+        self.offices.post.hurry()
 
     def _on_committed(self, partition: int, token: Token, commits: int, repeated: bool) -> None:  # noqa: FBT001 - for every commit
         if not self.ownership.committed(partition, token, commits, repeated=repeated):

@@ -154,7 +154,7 @@ def refused_commit(grain: GrainId, why: object, did_run: DidRun) -> errors.Commi
     return errors.CommitFailed(text, did_run)
 
 
-def taken_back(grain: GrainId, earlier: errors.CommitFailed) -> errors.CommitFailed:
+def taken_back(grain: GrainId, earlier: errors.CallError) -> errors.CommitFailed:
     """The end of a turn that built on one whose commit failed."""
     text = f"{grain}: a commit before this one failed, and its fields were taken back ({earlier})"
     return errors.CommitFailed(text, earlier.did_run)
@@ -166,4 +166,13 @@ def counted_twice(partition: int, commits: int) -> errors.DataLoss:
         f"partition {partition}: the store gave two commits the number {commits}, so it has lost what it had"
         " acknowledged. Nothing more is built upon it. Restore the store, or accept the loss and start all"
         " silos again."
+    )
+
+
+def outbox_full(grain: GrainId, why: object) -> errors.Overloaded:
+    """The end of a turn that sent a message where too many wait."""
+    return errors.Overloaded(
+        f"{grain}: its message could not be sent ({why}); nothing was kept. Slow down, see `durum outbox`"
+        " for who does not take his messages, or raise outbox_rows.",
+        DidRun.ROLLED_BACK,
     )

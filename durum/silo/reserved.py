@@ -13,7 +13,9 @@ from durum import errors
 from durum.grains import reminders
 from durum.grains.actor import Actor
 from durum.grains.schedules import Plan
+from durum.silo import telling
 from durum.silo.reminders import WAKES, Book
+from durum.silo.telling import Drawer
 from durum.wire import reminders as wire
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -63,9 +65,9 @@ class Reserved:
         return f"<Reserved {self.name}>"
 
 
-def reserved(book: Book) -> Mapping[str, Reserved]:
+def reserved(book: Book, drawer: Drawer) -> Mapping[str, Reserved]:
     """What one activation answers to besides its author's methods, by the requests' names."""
-    wakers: Mapping[bytes, Waker] = {WAKES: book}
+    wakers: Mapping[bytes, Waker] = {WAKES: book, telling.WAKES: drawer}
 
     async def wake(instance: Actor, args: bytes) -> int | None:
         name = _decoded(args, wire.Wake).name

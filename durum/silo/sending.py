@@ -75,8 +75,8 @@ class Sending:
         """Send the commit for another version; surely it was not applied."""
         self.commit = msgspec.structs.replace(self.commit, version=version)
 
-    def take_effects(self) -> None:
-        """Put what was staged into the commit."""
+    def take_effects(self, outbox_rows: int) -> None:
+        """Put what was staged into the commit, which is refused where the outbox would hold more rows."""
         staged = self.staged
         if staged is None:
             return
@@ -87,6 +87,7 @@ class Sending:
             self.commit,
             parts=parts,
             send=[Outgoing(receiver, row) for receiver, row in staged.send],
+            send_limit=outbox_rows if staged.limited else 0,
             wake=staged.wake,
             park=staged.park,
         )

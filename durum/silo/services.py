@@ -32,11 +32,13 @@ class Load:
         bytes: of their arguments.
         committed, rolled_back, fenced: turns since the start.
         dropped: one-way calls that did not run.
+        told: messages that were run and committed here.
+        parked: messages that were put aside as dead letters here.
     """
 
     __slots__ = (
         *("bytes", "calls", "committed"),
-        *("dropped", "fenced", "rolled_back", "tick"),
+        *("dropped", "fenced", "parked", "rolled_back", "tick", "told"),
     )
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ class Load:
         self.rolled_back = 0
         self.fenced = 0
         self.dropped = 0
+        self.told = 0
+        self.parked = 0
 
     def __repr__(self) -> str:
         return f"<Load calls={self.calls} bytes={self.bytes} committed={self.committed}>"
@@ -69,6 +73,7 @@ class Services:
         committed: told each partition's commit counter as commits return it, with the token that they
             carried and whether they were sent more than once.
         halt: told of what no silo may go on after.
+        fraction: a number in [0, 1), for jitter.
         base: context variables that every turn starts from.
         meters: see Meters.
         filters: around calls.
@@ -96,6 +101,7 @@ class Services:
     reckoned: Callable[[], float]
     committed: Callable[[int, Token, int, bool], None]
     halt: Callable[[BaseException], None]
+    fraction: Callable[[], float]
     base: Context
     meters: Meters
     filters: Filters = NO_FILTERS

@@ -139,7 +139,7 @@ class Settlement:
             text = f"{exc}; {_KEPT[turn.kept]}. It can be repeated if what it did may be."
             return self.refuse(turn, errors.CommitFailed(text, turn.kept))
         outcome = failure.encode(exc, turn.call.id, turn.kept)
-        if turn.key and not (turn.kept is DidRun.ROLLED_BACK and replies.passes(exc)):
+        if turn.key:
             return self.settle(turn, outcome, with_state=False)
         turn.answer(outcome)
         return self._end(turn)
@@ -150,6 +150,8 @@ class Settlement:
             with_state = False  # such kinds commit by save() only
         if self._looks_first(turn.staged, with_state=with_state):
             return self._resolve(turn, outcome, with_state=with_state)
+        if turn.staged is not None:
+            turn.staged.close()
         try:
             self._durable.commit(
                 change=self._change(turn, outcome) if turn.key else None,
@@ -219,8 +221,9 @@ class Settlement:
         known = self._durable.replies
         if known is None:
             raise errors.DurumBug(f"{turn!r}: replies were not loaded")
+        call = replies.digest_call(turn.method.name, turn.call.args)
         key = replies.digest_key(turn.key)
-        return known.remember(key, turn.digest(), outcome, self._services.store_time())
+        return known.remember(key, call, outcome, self._services.store_time())
 
     def encoded(self, turn: Turn, value: object) -> bytes:
         """What the method returned, as bytes; raises where it may not be answered."""
@@ -304,8 +307,8 @@ class Settlement:
         if self._looks_first(None if holder is None else holder.staged, with_state=True):
             await self._look(None if holder is None else holder.staged)
         staged = None
-        if holder is not None:
-            staged, holder.staged = holder.staged, None
+        if holder is not None and holder.staged is not None:
+            staged, holder.staged = holder.staged.part(self._durable.changed)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = self._change(turn, None) if turn is not None and turn.key else None
         published: list[bytes] | None = None

@@ -52,6 +52,10 @@ class StoredEntries:
         """
         await self._ask(lambda: self._durable.load(raise_version=False))
 
+    async def know_replies(self) -> None:
+        """Read the remembered replies, where nothing has. Raises as for entries."""
+        await self._ask(self._durable.load_replies)
+
     async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Read, again and again where the store does not answer, until the running turn's deadline.
 

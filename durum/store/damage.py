@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Final
 
 from durum import errors
@@ -14,23 +12,7 @@ _UNTOUCHED: Final = (
 
 
 class Damaged(errors.DataLoss):
-    """One record holds what Durum never wrote there. Others may be sound."""
-
-
-@contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Take what was read apart in the block.
-
-    Args:
-        what: it is, for a person.
-
-    Raises:
-        Damaged: a number is none, something is missing, or a text is no text.
-    """
-    try:
-        yield
-    except (ValueError, TypeError, LookupError) as exc:
-        raise Damaged(f"{what} is damaged ({exc!r:.80}). {_UNTOUCHED}") from exc
+    """One record, of a grain or of a partition, holds what Durum never wrote there. Others may be sound."""
 
 
 def version_of(version: object, state: object) -> int:

@@ -13,6 +13,7 @@ from durum.grains.actor import Actor
 from durum.grains.collection import Collection
 from durum.grains.context import TurnContext
 from durum.grains.kind import kind_of
+from durum.grains.messages import Message
 from durum.grains.method import Method
 from durum.grains.reference import CallOptions, Target
 from durum.grains.reminders import Reminders, refused
@@ -33,8 +34,9 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
 
     Nothing commits or rolls back, no hook runs, and one turn does not wait for another. `save()` and
     `deactivate()` do nothing, nobody sees what it publishes, and neither timers nor reminders tick: call
-    their method, or `on_reminder`, yourself; `context.reminders` tells which were set. Calls to other
-    actors are refused; give the instance a stand-in: `account.actor = lambda cls, key: fake`.
+    their method, or `on_reminder`, yourself; `context.reminders` tells which were set. Messages go nowhere;
+    `told(instance)` lists them. Calls to other actors are refused; give the instance a stand-in:
+    `account.actor = lambda cls, key: fake`.
 
     Args:
         cls: the actor's class.
@@ -60,6 +62,24 @@ def unhosted(cls: type[A], key: str = "test", /, **fields: object) -> A:
         else:
             setattr(instance, name, value)
     return instance
+
+
+def told(actor: Actor) -> list[tuple[str, str, str, dict[str, object]]]:
+    """What an actor made by `unhosted` has told others so far: kind, key, method and arguments.
+
+        await customer.buy("apple")
+        assert told(customer) == [("Ledger", "today", "book", {"what": "apple"})]
+
+    Raises:
+        TypeError: it was not made by `unhosted`.
+    """
+    host: object = actor._durum_host  # noqa: SLF001 - ours
+    if not isinstance(host, _Nowhere):
+        raise TypeError(f"told(): {actor!r} was not made by unhosted().")
+    return [
+        (each.target.kind.name, each.target.key, each.method.name, each.method.unpack(each.args))
+        for each in host.told
+    ]
 
 
 class _NoEntries:
@@ -90,6 +110,7 @@ class _Nowhere:
     entries = _NoEntries()
 
     def __init__(self) -> None:
+        self.told: list[Message] = []
         self._standing: dict[str, Standing] = {}
         self.context = TurnContext(reminders=Reminders(self))
 
@@ -114,6 +135,10 @@ class _Nowhere:
     ) -> Source:
         self.call(target, method, args, options)
         raise errors.DurumBug("a call without a silo was not refused")
+
+    def tell(self, message: Message) -> None:
+        """Kept, and sent nowhere."""
+        self.told.append(message)
 
     async def save(self) -> None:
         """Nothing to commit to."""

@@ -301,7 +301,6 @@ def test_effects_say_what_they_are() -> None:
     staged = Staged()
     assert not staged
     staged.post(GrainId("Desk/b"), b"row")
-    assert staged.concerns_offices
     staged.set_wake(b"w", 5)
     staged.set_letter(b"l", None)
     staged.set_part(b"p", None)
