@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from durum.store import sqlite_fence
 from durum.testing import nemesis, run
 from tests.support.town import Booth, Market, Town, Wanderer
 
@@ -16,7 +17,15 @@ TILLS = ("t1", "t2", "t3", "t4")
 RAGE_S = 30.0
 
 
-async def scenario(seed: int) -> list[str]:
+USUAL = nemesis.Plan(faults=nemesis.USUAL)
+CRUEL = nemesis.Plan(
+    faults={nemesis.Fault.AMBUSH_PAUSE: 8, nemesis.Fault.ISOLATE: 1, nemesis.Fault.KILL: 1},
+    lasts_s=(8.0, 14.0),
+)
+"""Silos stop with a commit on its way, for so long that others take their actors over."""
+
+
+async def scenario(seed: int, plan: nemesis.Plan = USUAL) -> list[str]:
     """As for actors that go by their keys; on every third seed one silo hosts none of them."""
     idle = ("a",) if seed % 3 == 0 else ()
     town = await Town.open(market=Market(tally=Wanderer, till=Booth, idle=idle))
@@ -33,7 +42,7 @@ async def scenario(seed: int) -> list[str]:
         ),
     ]
     await asyncio.sleep(2.0)
-    trouble = nemesis.Nemesis(town)
+    trouble = nemesis.Nemesis(town, plan)
     await trouble.run(RAGE_S)
     await asyncio.gather(*clients)
     judge = loop.start("judge", town.judge(KEYS, TILLS), name="judge")
@@ -54,3 +63,12 @@ def test_placed_actors_keep_their_promises_under_faults(seed: int) -> None:
     keyed is done twice, and no host commits after another was named."""
     wrong = run.run(scenario(seed), seed)
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
+
+
+def test_a_host_that_commits_without_its_token_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test above: a judge that lets all pass judges nothing."""
+    assert not run.run(scenario(1, CRUEL), 1)
+    monkeypatch.setattr(sqlite_fence, "check_host", lambda found, token, grain: None)
+    found = (run.run(scenario(seed, CRUEL), seed) for seed in range(23, 63))
+    wrong = next((each for each in found if each), [])
+    assert any("passed the fence" in each for each in wrong)

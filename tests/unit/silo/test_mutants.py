@@ -6,17 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
+from durum.errors import CallTimeout
+from durum.ids import SiloId
+from durum.silo.directory import Directory
 from durum.silo.durable import Durable
+from durum.silo.guests import Guests
+from durum.silo.holdings import Holding
+from durum.silo.hosting import Hosting
 from durum.silo.lease import Lease
 from durum.silo.mailbox import Mailbox
 from durum.silo.replies import RememberedReplies
-from durum.silo.turn import Turn
+from durum.silo.turn import Sink, Turn
+from durum.store import sqlite_fence
+from durum.wire.messages import Call
 from tests.unit.silo import (
     test_bounds,
     test_keys,
     test_mailbox,
     test_nesting,
     test_outcomes,
+    test_placed,
     test_turns,
 )
 
@@ -28,7 +37,19 @@ async def _load_without_raising(self: Durable, *, raise_version: bool) -> None:
     await _load(self, raise_version=False)
 
 
-MUTANTS: list[tuple[str, type, str, Callable[..., object], list[Callable[..., None]]]] = [
+_take = Hosting.take
+
+
+async def _at_once(self: Directory, silo: SiloId) -> None:
+    del self, silo
+
+
+def _take_by_memory(self: Hosting, sink: Sink, call: Call, holding: Holding) -> bool:
+    call.hops = 0
+    return _take(self, sink, call, holding)
+
+
+MUTANTS: list[tuple[str, object, str, Callable[..., object], list[Callable[..., None]]]] = [
     (
         "no rollback",
         Durable,
@@ -88,6 +109,37 @@ MUTANTS: list[tuple[str, type, str, Callable[..., object], list[Callable[..., No
         lambda self: not self._writers,
         [test_mailbox.test_mailbox_lets_no_reader_in_while_a_writer_waits_inside_another],
     ),
+    (
+        "dead hosts are not waited out",
+        Directory,
+        "_wait_out",
+        _at_once,
+        [test_placed.test_a_host_that_may_still_answer_is_waited_out],
+    ),
+    (
+        "hosts let go of nothing",
+        Guests,
+        "last",
+        lambda self, activation, work=None: work,
+        [
+            test_placed.test_one_that_is_put_away_leaves_no_record,
+            test_placed.test_operators_reach_it_where_it_is,
+        ],
+    ),
+    (
+        "hosted tokens are not compared",
+        sqlite_fence,
+        "check_host",
+        lambda found, token, grain: None,
+        [test_placed.test_a_lost_record_drops_the_one_activation],
+    ),
+    (
+        "what the owner remembers is believed whoever asks",
+        Hosting,
+        "take",
+        _take_by_memory,
+        [test_placed.test_one_that_is_put_away_leaves_no_record],
+    ),
 ]
 
 
@@ -100,7 +152,7 @@ MUTANTS: list[tuple[str, type, str, Callable[..., object], list[Callable[..., No
     ],
 )
 def test_mutant_is_found(
-    owner: type,
+    owner: object,
     name: str,
     instead: Callable[..., object],
     check: Callable[[], None],
@@ -109,5 +161,5 @@ def test_mutant_is_found(
     """A test that also passes without the mechanism proves nothing."""
     check()
     monkeypatch.setattr(owner, name, instead)
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, CallTimeout, pytest.fail.Exception)):
         check()

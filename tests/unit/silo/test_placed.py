@@ -16,8 +16,10 @@ from durum.grains.publishing import Publishes
 from durum.grains.reference import options
 from durum.ids import GrainId, SiloId
 from durum.placement.partitions import partition_of
+from durum.silo import votes
 from durum.store.host_table import Host
 from durum.testing.hosts import current, machine
+from durum.views import SiloRow, View
 from tests.support.turns import SMALL, House, outcome, simulated
 
 
@@ -436,3 +438,73 @@ async def test_a_watch_is_where_the_events_are(house: House) -> None:
         watching.cancel()
         assert seen == [0, 1, 2, 3], n
         seen.clear()
+
+
+class Till(Actor, placement=PreferLocal()):
+    total: int = 0
+
+    async def add(self) -> tuple[str, int]:
+        self.total += 1
+        return machine(current()), self.total
+
+    @read_only
+    async def peek(self) -> int:
+        return self.total
+
+
+class Spy(Actor, placement=PreferLocal()):
+    """Looks at a till of its own silo, as long as that may answer."""
+
+    async def look(self, till: str, seen: str) -> str:
+        self.set_timer(self._look, till, seen, every=0.05, due=0.0)
+        return machine(current())
+
+    async def _look(self, till: str, seen: str) -> None:
+        value = await options(self.actor(Till, till), timeout=0.04).peek()
+        sightings.setdefault(seen, []).append((asyncio.get_running_loop().time(), value))
+
+
+class Sender(Actor):
+    async def send(self, till: str) -> tuple[str, str]:
+        spy = await self.actor(Spy, till).look(till, till)
+        host, _ = await self.actor(Till, till).add()
+        return spy, host
+
+
+sightings: dict[str, list[tuple[float, int]]] = {}
+
+
+def condemn(view: View, silo: SiloId) -> tuple[SiloRow, SiloRow]:
+    """A row declared dead early, as if votes had come in before the lease was over."""
+    row = view.by_id[silo]
+    since = max(one.since for one in view.rows)
+    return votes.condemned(row, since, "for the test", gone=False), row
+
+
+@simulated
+async def test_a_host_that_may_still_answer_is_waited_out(house: House) -> None:
+    """It is declared dead and does not know it: what it reads must not be older than others' answers."""
+    sightings.clear()
+    for host in ("a", "b", "c"):
+        await house.start(host, [Till, Spy, Sender])
+    await asyncio.sleep(5)
+    cluster = await house.connect("a", "b", "c")
+    till = next(
+        key
+        for key in (f"t{n}" for n in range(100))
+        if owner(house, f"Sender/{key}") == "b" and owner(house, f"Till/{key}") == "a"
+    )
+    assert await cluster.actor(Sender, till).send(till) == ("b", "b")
+    condemned = house.silo("b").id
+    await asyncio.sleep(1)
+    house.store.cut("b")
+    membership = house.silo("a").life.membership
+    await house.loop.start("a", membership.change(lambda view: condemn(view, condemned)))
+    host, total = await cluster.actor(Till, till).add()
+    added_at = house.loop.time()
+    assert (host != "b", total) == (True, 2)
+    await asyncio.sleep(1)
+    looks = sightings[till]
+    assert len(looks) > 20
+    assert {value for at, value in looks if at > added_at} <= {2}
+    house.store.heal("b")
