@@ -16,13 +16,15 @@ import msgspec
 
 from durum import errors
 from durum.ids import GrainId
-from durum.silo import refusals
+from durum.silo import refusals, reminders
 from durum.silo.catalog import Catalog
+from durum.silo.effects import Staged
 from durum.silo.holdings import Tenure
 from durum.silo.reason import Reason
 from durum.silo.services import Services
-from durum.store.parts import RESERVED, Part
-from durum.store.protocol import Commit
+from durum.store import parts
+from durum.store.parts import Part
+from durum.store.protocol import Commit, Record
 from durum.wire import copies as wire
 from durum.wire.messages import Call
 
@@ -30,8 +32,10 @@ _HOLD_S: Final = 15.0
 """How long a grain is held still for its reader, at most."""
 _HOLDS: Final = 32
 _ATTEMPTS: Final = 5
-_SLICES: Final = RESERVED + b"p"
+_SLICES: Final = parts.RESERVED + b"p"
 """Parts that hold slices of a state until the last piece has come."""
+_WAKES: Final = {parts.REMINDERS: reminders.wake_of}
+"""Parts that have a wake-up, by what their names begin with."""
 
 
 class Copies:
@@ -115,17 +119,17 @@ class Copies:
             if len(replies) < len(left):
                 after = wire.Place(replies=max(replies))
                 return wire.Piece(version=0, state=part_of_state, replies=replies, after=after)
-        parts = await store.scan_parts(
+        stored_parts = await store.scan_parts(
             partition, token, grain, b"", place.parts or b"", wire.PIECE_PARTS
         )
-        page = _page(parts, room)
-        full = len(page) < len(parts) or len(parts) == wire.PIECE_PARTS
-        full = full or sum(map(len, page.values())) >= wire.SLICE_BYTES
+        page = _page(stored_parts, room)
+        full = len(page) < len(stored_parts) or not parts.is_last(stored_parts, wire.PIECE_PARTS)
         return wire.Piece(
             version=0,
             state=part_of_state,
             replies=replies,
-            parts=tuple(page.items()),
+            # Marks are of messages between grains of this service, and mean nothing in another.
+            parts=tuple(each for each in page.items() if not each[0].startswith(parts.MARKS)),
             after=wire.Place(parts=max(page)) if full and page else None,
         )
 
@@ -148,32 +152,25 @@ class Copies:
     async def _write(self, grain: GrainId, holding: Tenure, ask: wire.Paste) -> wire.Pasted:
         store, partition, token = self._services.store, holding.partition, holding.token
         record = await store.load(partition, token, grain)
-        version = record.version
+        version: int | None = record.version
         if ask.version is None:
-            kept = await store.scan_parts(partition, token, grain, b"", b"", 1)
-            if kept or record.state is not None:
-                unfinished = await store.scan_parts(partition, token, grain, _SLICES, b"", 1)
-                if not (ask.replace or unfinished):
-                    return wire.Pasted(version, occupied=True)
-                keep_s = self._services.config.limits.reply_window_s
-                erased = await store.erase(partition, token, grain, version, keep_s=keep_s)
-                version = erased.version
-        elif ask.version != version:
+            version = await self._cleared(grain, holding, record, replace=ask.replace)
+            if version is None:
+                return wire.Pasted(record.version, occupied=True)
+        if version is None or ask.version not in {None, version}:
             raise errors.Rejected(
                 f"{grain}: it was changed while it was being imported (version {version}, expected"
                 f" {ask.version}); this piece was not written. Import it again with the rest of the service"
                 " at rest, replacing what is there."
             )
-        parts: dict[bytes, bytes | None] = dict(ask.piece.parts)
-        state = ask.piece.state
-        if not ask.last:
+        staged, state = Staged(), ask.piece.state
+        staged.parts.update(ask.piece.parts)
+        if ask.last:
+            state = await self._complete(grain, holding, ask.piece, staged)
+        else:
             # Also where it is empty: it tells that more is to come.
-            parts[_SLICES + version.to_bytes(8, "big")] = state or b""
+            staged.set_part(_SLICES + version.to_bytes(8, "big"), state or b"")
             state = None
-        elif ask.version is not None:
-            slices = await self._slices(grain, holding)
-            state = b"".join([*(content for _, content in slices), state or b""]) or None
-            parts |= dict.fromkeys((name for name, _ in slices), None)
         written = await store.commit(
             Commit(
                 partition=partition,
@@ -183,25 +180,61 @@ class Copies:
                 version=version,
                 state=state,
                 replies=ask.piece.replies or None,
-                parts=parts or None,
+                parts=staged.parts or None,
+                wake=staged.wake,
             )
         )
         self._services.committed(partition, token, written.commits, False)
+        if staged.concerns_offices:
+            for office in self._services.offices:
+                office.landed(partition, token, grain, staged, written.first)
         return wire.Pasted(written.version)
 
-    async def _slices(self, grain: GrainId, holding: Tenure) -> list[Part]:
-        store = self._services.store
+    async def _cleared(
+        self, grain: GrainId, holding: Tenure, record: Record, *, replace: bool
+    ) -> int | None:
+        """The version of a grain that keeps nothing now; None where it keeps something, and shall."""
+        store, partition, token = self._services.store, holding.partition, holding.token
+        if record.state is None and not await self._has_parts(grain, holding):
+            return record.version
+        unfinished = await store.scan_parts(partition, token, grain, _SLICES, b"", 1)
+        if not (replace or unfinished):
+            return None
+        keep_s = self._services.config.limits.reply_window_s
+        return (await store.erase(partition, token, grain, record.version, keep_s=keep_s)).version
+
+    async def _complete(
+        self, grain: GrainId, holding: Tenure, piece: wire.Piece, staged: Staged
+    ) -> bytes | None:
+        """The whole state, now that the last piece is there. Stages what else takes effect with it."""
+        slices = await self._all(grain, holding, _SLICES)
+        for name, _ in slices:
+            staged.set_part(name, None)
+        for prefix, wake_of in _WAKES.items():
+            earlier = await self._all(grain, holding, prefix)
+            for name, content in (*earlier, *piece.parts):
+                if name.startswith(prefix):
+                    staged.set_wake(*wake_of(name, content))
+        return b"".join([*(content for _, content in slices), piece.state or b""]) or None
+
+    async def _has_parts(self, grain: GrainId, holding: Tenure) -> bool:
+        """Whether the grain has kept parts; marks do not count, which outlive it."""
+        store, partition, token = self._services.store, holding.partition, holding.token
+        first = await store.scan_parts(partition, token, grain, b"", b"", 1)
+        if first and first[0][0].startswith(parts.MARKS):
+            beyond = parts.above(parts.MARKS) or b""
+            first = await store.scan_parts(partition, token, grain, b"", beyond, 1)
+        return bool(first)
+
+    async def _all(self, grain: GrainId, holding: Tenure, prefix: bytes) -> list[Part]:
+        store, partition, token = self._services.store, holding.partition, holding.token
         found: list[Part] = []
-        while page := await store.scan_parts(
-            holding.partition,
-            holding.token,
-            grain,
-            _SLICES,
-            found[-1][0] if found else b"",
-            wire.PIECE_PARTS,
-        ):
+        while True:
+            after = found[-1][0] if found else b""
+            page = await store.scan_parts(partition, token, grain, prefix, after, wire.PIECE_PARTS)
             found += page
-        return found
+            if parts.is_last(page, wire.PIECE_PARTS):
+                return found
 
     def __repr__(self) -> str:
         return f"<Copies held={len(self._held)}>"

@@ -106,6 +106,12 @@ def read(name: bytes, content: bytes) -> tuple[str, Standing]:
     return name[len(parts.REMINDERS) :].decode(), _decode(content)
 
 
+def wake_of(name: bytes, content: bytes) -> tuple[bytes, int]:
+    """Name and time of the wake-up that a reminder has, from its part."""
+    title, standing = read(name, content)
+    return WAKES + title.encode(), standing.wake_ms
+
+
 class Book:
     """Of one activation; see grains.reminders.Keeper.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,28 @@ class Other(durum.Actor):
         return self.books
 
 
+class Clock(durum.Actor):
+    """Rings once."""
+
+    count: int = 0
+
+    async def set(self, in_s: float) -> None:
+        self.remind("ring", at=datetime.now(UTC) + timedelta(seconds=in_s))
+
+    async def stop(self) -> None:
+        self.context.reminders.cancel("ring")
+
+    @durum.read_only
+    async def rung(self) -> int:
+        return self.count
+
+    async def on_reminder(self, name: str, tick: durum.Tick) -> None:
+        self.count += 1
+
+
 @pytest.fixture
 async def source() -> AsyncIterator[Cluster]:
-    async with Silo([Shelf, Other], "memory:") as silo, silo.connect() as cluster:
+    async with Silo([Shelf, Other, Clock], "memory:") as silo, silo.connect() as cluster:
         yield cluster
 
 
@@ -65,7 +85,10 @@ async def source() -> AsyncIterator[Cluster]:
 async def target() -> AsyncIterator[Cluster]:
     """Another service, with another number of partitions."""
     config = SiloConfig(partitions=7)
-    async with Silo([Shelf, Other], "memory:", config=config) as silo, silo.connect() as cluster:
+    async with (
+        Silo([Shelf, Other, Clock], "memory:", config=config) as silo,
+        silo.connect() as cluster,
+    ):
         yield cluster
 
 
@@ -100,6 +123,21 @@ async def test_service_moves_to_another_number_of_partitions(
     again = durum.options(target.actor(Shelf, "s1"), idempotency_key="once")
     assert await again.put(10) == 12
     assert await target.actor(Shelf, "s1").put(1) == 13
+
+
+async def test_reminders_come_along_and_ring(
+    source: Cluster, target: Cluster, tmp_path: Path
+) -> None:
+    """What is only set at the old place would never ring again at the new one."""
+    await source.actor(Clock, "c").set(1.5)
+    await source.admin.export_to(tmp_path / "f")
+    await source.actor(Clock, "c").stop()
+    await target.admin.import_from(tmp_path / "f")
+    assert await target.actor(Clock, "c").rung() == 0
+    async with asyncio.timeout(10):
+        while await target.actor(Clock, "c").rung() == 0:
+            await asyncio.sleep(0.02)
+    assert await source.actor(Clock, "c").rung() == 0
 
 
 async def test_import_can_be_run_again(source: Cluster, target: Cluster, tmp_path: Path) -> None:
