@@ -16,7 +16,7 @@ import msgspec
 
 from durum import errors
 from durum.ids import GrainId
-from durum.silo import refusals, reminders
+from durum.silo import refusals, reminders, telling
 from durum.silo.catalog import Catalog
 from durum.silo.effects import Staged
 from durum.silo.holdings import Tenure
@@ -34,7 +34,7 @@ _HOLDS: Final = 32
 _ATTEMPTS: Final = 5
 _SLICES: Final = parts.RESERVED + b"p"
 """Parts that hold slices of a state until the last piece has come."""
-_WAKES: Final = {parts.REMINDERS: reminders.wake_of}
+_WAKES: Final = {parts.REMINDERS: reminders.wake_of, parts.DELAYED: telling.wake_of}
 """Parts that have a wake-up, by what their names begin with."""
 
 

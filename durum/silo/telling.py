@@ -52,6 +52,11 @@ def stage_message(
     staged.set_wake(WAKES + name, due_ms)
 
 
+def wake_of(name: bytes, content: bytes) -> tuple[bytes, int]:
+    """Name and time of the wake-up that a delayed message has, from its part."""
+    return WAKES + name[len(parts.DELAYED) :], wire.decode_later(content).due_ms
+
+
 class Drawer:
     """The messages of one grain that are not due yet. A Waker.
 

@@ -64,6 +64,10 @@ class Clock(durum.Actor):
     async def set(self, in_s: float) -> None:
         self.remind("ring", at=datetime.now(UTC) + timedelta(seconds=in_s))
 
+    async def tell_later(self, in_s: float) -> None:
+        other = self.actor(Other, self.key)
+        self.tell(durum.options(other, delay=timedelta(seconds=in_s)).put, 7)
+
     async def stop(self) -> None:
         self.context.reminders.cancel("ring")
 
@@ -125,11 +129,12 @@ async def test_service_moves_to_another_number_of_partitions(
     assert await target.actor(Shelf, "s1").put(1) == 13
 
 
-async def test_reminders_come_along_and_ring(
+async def test_what_is_due_later_comes_along(
     source: Cluster, target: Cluster, tmp_path: Path
 ) -> None:
     """What is only set at the old place would never ring again at the new one."""
     await source.actor(Clock, "c").set(1.5)
+    await source.actor(Clock, "d").tell_later(1.5)
     await source.admin.export_to(tmp_path / "f")
     await source.actor(Clock, "c").stop()
     await target.admin.import_from(tmp_path / "f")
@@ -137,6 +142,9 @@ async def test_reminders_come_along_and_ring(
     async with asyncio.timeout(10):
         while await target.actor(Clock, "c").rung() == 0:
             await asyncio.sleep(0.02)
+        while await target.actor(Other, "d").put(0) == 0:
+            await asyncio.sleep(0.02)
+    assert await target.actor(Other, "d").put(0) == 7
     assert await source.actor(Clock, "c").rung() == 0
 
 
