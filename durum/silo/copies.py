@@ -185,9 +185,7 @@ class Copies:
             )
         )
         self._services.committed(partition, token, written.commits, False)
-        if staged.concerns_offices:
-            for office in self._services.offices:
-                office.landed(partition, token, grain, staged, written.first)
+        staged.landed(self._services.offices, (partition, token, grain), written.first)
         return wire.Pasted(written.version)
 
     async def _cleared(
