@@ -70,6 +70,39 @@ class Counter(Actor):
         return self.value
 
 
+class Herald(Actor, durum.Publishes[int]):
+    """Numbers what it says: a watcher sees whether one is missing."""
+
+    said: int = 0
+
+    async def say(self) -> int:
+        self.said += 1
+        self.publish(self.said)
+        return self.said
+
+
+class Listener(Actor):
+    """Follows a herald of the same key, and counts what it should have been told of."""
+
+    heard: int = 0
+    unsaid: int = 0
+    _last: int | None = None
+
+    async def on_activate(self) -> None:
+        durum.follow(self.actor(Herald, self.key), self._on_event, keep_alive=True)
+
+    async def _on_event(self, event: int | durum.Gap) -> None:
+        if isinstance(event, durum.Gap):
+            self._last = None
+            return
+        self.heard += 1
+        self.unsaid += self._last is not None and event != self._last + 1
+        self._last = event
+
+    async def get(self) -> tuple[int, int]:
+        return self.heard, self.unsaid
+
+
 class Node(Actor):
     """One of several that call each other."""
 
