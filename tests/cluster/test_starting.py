@@ -12,7 +12,6 @@ import durum
 from durum import errors
 from durum.cli import exits
 from durum.errors import DidRun
-from durum.ids import SiloId
 from durum.store.protocol import Genesis
 from durum.views import Status
 from tests.support.fleet import APP, Fleet, keys_at
@@ -83,24 +82,25 @@ async def test_taken_port_is_78(sqlite_fleet: Fleet) -> None:
 # Kinds and versions -------------------------------------------------------------------------------
 
 
-async def test_silo_with_other_kinds_gets_no_partitions(sqlite_fleet: Fleet) -> None:
-    """Half a deployment. An actor must never be placed where nobody can run it."""
+async def test_silo_without_a_kind_has_its_actors_hosted_by_another(sqlite_fleet: Fleet) -> None:
+    """Half a deployment. An actor must never be placed where nobody can run it, whoever owns it."""
     fleet = sqlite_fleet
     (full,) = await fleet.started(1)
     (partial,) = await fleet.start(1, app=f"{APP}:Echo")
     assert partial.first_line["kinds"] == ["Echo"]
-    assert await fleet.status(partial) is Status.ACTIVE
+    await fleet.shared(2)
     async with fleet.connect(partial.first_line["address"]) as cluster:
-        assert (
-            await asyncio.gather(*(cluster.actor(Counter, f"k{n}").add(1) for n in range(50)))
-            == [1] * 50
-        )
+        keys = [f"k{n}" for n in range(50)]
+        for value in (1, 2):
+            answers = await asyncio.gather(*(cluster.actor(Counter, key).add(1) for key in keys))
+            assert answers == [value] * 50
+        found = await asyncio.gather(*(cluster.admin.inspect(Counter, key) for key in keys))
+        assert {one.silo for one in found} == {full.first_line["silo"]}
         assert await cluster.actor(Echo, "k").same("x") == "x"
-    assert set(await fleet.held()) == {SiloId(full.first_line["silo"])}
 
 
-async def test_silo_with_another_class_version_gets_no_partitions(sqlite_fleet: Fleet) -> None:
-    """An older class must not meet a newer state."""
+async def test_state_of_a_newer_class_is_left_to_silos_that_have_it(sqlite_fleet: Fleet) -> None:
+    """An older class must not meet a newer state, also where a rolling upgrade goes back and forth."""
     fleet = sqlite_fleet
     for version in (1, 2):
         (fleet.home / f"v{version}.py").write_text(
@@ -109,13 +109,21 @@ async def test_silo_with_another_class_version_gets_no_partitions(sqlite_fleet: 
             f"        return self.value * {10**version}\n"
         )
     await fleet.create()
-    (first,) = await fleet.start(1, app="v1.py")
-    await fleet.shared(1)
-    await fleet.start(1, app="v2.py")
+    await fleet.start(1, app="v1.py")
+    (second,) = await fleet.start(1, app="v2.py")
+    await fleet.shared(2)
+    keys = [f"k{n}" for n in range(50)]
     async with fleet.connect() as cluster:
-        answers = [await cluster.actor(Counter, f"k{n}").add(1) for n in range(50)]
-    assert answers == [10] * 50
-    assert set(await fleet.held()) == {SiloId(first.first_line["silo"])}
+        answers = [await cluster.actor(Counter, key).add(1) for key in keys]
+        assert set(answers) == {10, 100}, "each serves what it owns"
+        await fleet.start(1, app="v2.py")
+        await fleet.shared(3)
+        fleet.terminate(second)
+        await fleet.ended(second)
+        await fleet.shared(2)
+        again = [await cluster.actor(Counter, key).add(1) for key in keys]
+    for before, after in zip(answers, again, strict=True):
+        assert after == 200 if before == 100 else after in {20, 200}
 
 
 async def test_kind_that_nobody_hosts_is_no_such_kind(sqlite_fleet: Fleet) -> None:

@@ -32,10 +32,19 @@ class Load:
         cluster: whom to call through.
         keyed: give each call an idempotency key, and repeat it under that key until it is answered.
         keys: how many counters.
+        kind: which counters.
     """
 
-    def __init__(self, cluster: Cluster, *, keyed: bool = False, keys: int = 36) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        keyed: bool = False,
+        keys: int = 36,
+        kind: type[Counter] = Counter,
+    ) -> None:
         self.cluster = cluster
+        self.kind = kind
         self.keyed = keyed
         name = "keyed" if keyed else "plain"
         self.keys = [f"{name}-{number}" for number in range(keys)]
@@ -46,7 +55,7 @@ class Load:
         self._over = False
 
     def counter(self, key: str) -> Counter:
-        return durum.options(self.cluster.actor(Counter, key), timeout=TIMEOUT_S)
+        return durum.options(self.cluster.actor(self.kind, key), timeout=TIMEOUT_S)
 
     async def call(self, caller: int) -> None:
         """Call until told to stop. An untyped error ends the test."""
@@ -125,9 +134,11 @@ async def read(counter: Counter) -> int:
 
 
 @contextlib.asynccontextmanager
-async def load(cluster: Cluster, *, keyed: bool = False) -> AsyncIterator[Load]:
+async def load(
+    cluster: Cluster, *, keyed: bool = False, kind: type[Counter] = Counter
+) -> AsyncIterator[Load]:
     """Have counters called while the block runs; check them after it."""
-    calls = Load(cluster, keyed=keyed)
+    calls = Load(cluster, keyed=keyed, kind=kind)
     async with asyncio.TaskGroup() as callers:
         for number in range(CALLERS):
             callers.create_task(calls.call(number), name=f"caller {number}")
