@@ -134,9 +134,9 @@ class Crew:
         """Start one of ours."""
         return self.start(name, sys.executable, *arguments)
 
-    def silo(self, store: str) -> Process:
-        """Start a silo with the benchmark's kinds, as in production."""
-        command = ("-m", "durum", "silo", "bench/subject.py", "--log-level", "warning")
+    def silo(self, store: str, app: str = "bench/subject.py") -> Process:
+        """Start a silo with a benchmark's kinds, as in production."""
+        command = ("-m", "durum", "silo", app, "--log-level", "warning")
         return self.python("silo", *command, "--store", store)
 
     def redis(self) -> tuple[Process, int]:

@@ -108,6 +108,11 @@ class Activation(Stages):
         return self._state is State.VALID and self._mailbox.idle
 
     @property
+    def spare(self) -> bool:
+        """Idle, and nothing that it has in memory is waited for."""
+        return self.idle and (self._aside is None or not self._aside.missed)
+
+    @property
     def load(self) -> int:
         """How many calls it has on its hands."""
         return len(self._waiting) + len(self._mailbox) + len(self._mailbox.running)

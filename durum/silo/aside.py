@@ -52,7 +52,6 @@ class Aside:
         "_inbox",
         "_kind",
         "_lane",
-        "_reserved",
         "_services",
         "_streams",
         "_timers",
@@ -69,7 +68,6 @@ class Aside:
         entries: Callable[[], StoredEntries],
     ) -> None:
         self.book = Book(grain, kind, durable, services, entries)
-        self._reserved = reserved(self.book, Drawer(grain, services, entries()))
         self._grain = grain
         self._entries = entries
         self._inbox: Inbox | None = None
@@ -87,14 +85,22 @@ class Aside:
         delivering = self._inbox is not None and self._inbox.busy
         return bool(self._streams) or self._timers.keep_alive or delivering
 
+    @property
+    def missed(self) -> bool:
+        """Whether one of them would be missed if the activation went now."""
+        return self.busy or self._timers.active
+
     def set_timer(self, spec: TimerSpec) -> Timer:
         """Begin a timer."""
         return self._timers.start(spec)
 
     def reserved(self, request: str) -> tuple[Reserved, Meter]:
         """What a request runs that the author did not write."""
-        runs = self._reserved[request]
+        runs = reserved(request, self.book, self._drawer)
         return runs, self._services.meters.timer(self._kind.name, runs.name)
+
+    def _drawer(self) -> Drawer:
+        return Drawer(self._grain, self._services, self._entries())
 
     def take(self, call: Call, sink: Sink) -> None:
         """Take in messages that are delivered, or one of a client's."""

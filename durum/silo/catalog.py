@@ -348,6 +348,16 @@ class Catalog:
                 self._services.base.copy(),
             )
 
+    def rest(self, grain: GrainId) -> None:
+        """A grain was only woken: let it go again, unless something keeps it."""
+        activation = self.activations.get(grain)
+        if activation is None or not activation.spare:
+            return
+        if activation.kind.has_on_deactivate:
+            self.retire(activation, Reason.IDLE)
+        else:
+            activation.drop()
+
     def __len__(self) -> int:
         return len(self.activations)
 

@@ -213,7 +213,9 @@ class Life:
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
         )
         reach = self._router, self._dispatcher.call
-        self.offices = Offices(self.services, *reach, self.ownership, verifier.suspect)
+        self.offices = Offices(
+            self.services, *reach, self.ownership, self.catalog, verifier.suspect
+        )
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.open(
             catalog=self.catalog,

@@ -9,7 +9,7 @@ from durum.silo.ownership import Ownership
 from durum.silo.post import PostOffice
 from durum.silo.services import Services
 from durum.silo.turn import Sink
-from durum.silo.wakeups import WakeUps
+from durum.silo.wakeups import Alive, WakeUps
 from durum.wire.messages import Call
 
 
@@ -21,6 +21,7 @@ class Offices:
         router: to grains that live elsewhere.
         call: brings a call to a grain that lives here.
         ownership: which partitions it serves.
+        alive: which grains are in memory.
         superseded: told of a partition whose store record no longer fits what we hold.
     """
 
@@ -30,6 +31,7 @@ class Offices:
         router: Router,
         call: Callable[[Sink, Call], None],
         ownership: Ownership,
+        alive: Alive,
         superseded: Callable[[int], None],
     ) -> None:
         self.wake_ups = WakeUps(
@@ -37,6 +39,7 @@ class Offices:
             router=router,
             call=call,
             holdings=ownership,
+            alive=alive,
             superseded=superseded,
         )
         self.post = PostOffice(services, superseded)

@@ -5,6 +5,7 @@ what; each is an ordinary turn in the mailbox, with its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -65,36 +66,42 @@ class Reserved:
         return f"<Reserved {self.name}>"
 
 
-def reserved(book: Book, drawer: Drawer) -> Mapping[str, Reserved]:
-    """What one activation answers to besides its author's methods, by the requests' names."""
-    wakers: Mapping[bytes, Waker] = {WAKES: book, telling.WAKES: drawer}
+def reserved(request: str, book: Book, drawer: Callable[[], Drawer]) -> Reserved:
+    """What an activation answers to a request of wire.administration.TURNS.
 
-    async def wake(instance: Actor, args: bytes) -> int | None:
-        name = _decoded(args, wire.Wake).name
-        waker = wakers.get(name[:1])
-        if waker is None:
-            raise errors.NoSuchMethod(
-                f"this silo knows no wake-up {name[:50]!r}; nothing was done."
-            )
-        return await waker.wake(instance, name[1:].decode())
+    Args:
+        request: which.
+        book: its reminders.
+        drawer: gives its delayed messages.
+    """
+    if request != wire.WAKE:
+        return Reserved("remind", partial(_remind, book))
+    wakers: Mapping[bytes, Waker] = {WAKES: book, telling.WAKES: drawer()}
+    return Reserved("on_reminder", partial(_wake, wakers))
 
-    async def remind(_: Actor, args: bytes) -> object:
-        asked = _decoded(args, wire.Remind)
-        reminders.check_name(asked.name)
-        if asked.plan is None:
-            there = asked.name in await book.standing()
-            book.cancel(asked.name)
-            return there
-        try:
-            book.remind(asked.name, msgspec.msgpack.decode(asked.plan, type=Plan))
-        except msgspec.MsgspecError as exc:
-            raise errors.ArgumentError(f"remind(): {exc}; nothing was set.") from exc
-        return (await book.standing())[asked.name]
 
-    return {
-        wire.WAKE: Reserved("on_reminder", wake),
-        wire.REMIND: Reserved("remind", remind),
-    }
+async def _wake(wakers: Mapping[bytes, Waker], instance: Actor, args: bytes) -> int | None:
+    name = _decoded(args, wire.Wake).name
+    waker = wakers.get(name[:1])
+    if waker is None:
+        raise errors.NoSuchMethod(f"this silo knows no wake-up {name[:50]!r}; nothing was done.")
+    return await waker.wake(instance, name[1:].decode())
+
+
+async def _remind(book: Book, _: Actor, args: bytes) -> object:
+    asked = _decoded(args, wire.Remind)
+    reminders.check_name(asked.name)
+    if asked.plan is None:
+        there = asked.name in await book.standing()
+        book.cancel(asked.name)
+        return there
+    try:
+        plan = msgspec.msgpack.decode(asked.plan, type=Plan)
+    except msgspec.MsgspecError as exc:
+        raise errors.ArgumentError(f"remind(): {exc}; nothing was set.") from exc
+    await book.load()
+    book.remind(asked.name, plan)
+    return (await book.standing())[asked.name]
 
 
 def _decoded(args: bytes, form: type[Any]) -> Any:

@@ -115,6 +115,11 @@ class Timers:
         self._ticking: dict[_Ticking, None] = {}
 
     @property
+    def active(self) -> bool:
+        """Whether there are any."""
+        return bool(self._ticking)
+
+    @property
     def keep_alive(self) -> bool:
         """Whether one keeps the activation."""
         return any(one.spec.keep_alive for one in self._ticking)

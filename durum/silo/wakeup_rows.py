@@ -22,10 +22,11 @@ class Row:
         out: somebody is being woken by it.
         told: its due time was changed meanwhile...
         then_ms: ... to this; None: dropped.
+        guest: its grain was not in memory before.
     """
 
     __slots__ = (
-        *("at_ms", "attempts", "due_ms", "grain", "name"),
+        *("at_ms", "attempts", "due_ms", "grain", "guest", "name"),
         *("out", "partition", "then_ms", "told"),
     )
 
@@ -37,6 +38,7 @@ class Row:
         self.at_ms = due_ms
         self.attempts = 0
         self.out = False
+        self.guest = False
         self.told = False
         self.then_ms: int | None = None
 

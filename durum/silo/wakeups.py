@@ -8,7 +8,7 @@ this silo or of the partition, somebody looks again. Whoever is called finds out
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -33,6 +33,8 @@ _AGAIN_MS: Final = 500
 _LEAST_WAIT_S: Final = 0.001
 _MOST_WAIT_S: Final = 5.0
 """So soon it is noticed that the store's clock is another one now."""
+_STAY_MS: Final = 60_000
+"""Who was activated only to be woken goes again, unless it is due again so soon: many may be woken."""
 _IN_ONE_GO: Final = 8
 """Grains are woken so many at a time, and calls come between."""
 
@@ -44,6 +46,19 @@ class Holdings(Protocol):
 
     def holding(self, partition: int) -> Holding | None:
         """The holding, where this silo serves the partition now."""
+        ...
+
+
+class Alive(Protocol):
+    """The grains that are in memory: the catalog."""
+
+    @property
+    def activations(self) -> Mapping[GrainId, object]:
+        """By grain."""
+        ...
+
+    def rest(self, grain: GrainId) -> None:
+        """A grain was only woken: let it go again, unless something keeps it."""
         ...
 
 
@@ -72,6 +87,7 @@ class WakeUps:
         router: to grains that live elsewhere.
         call: brings a call to a grain that lives here.
         holdings: see Holdings.
+        alive: see Alive.
         superseded: told of a partition whose store record no longer fits what we hold.
     """
 
@@ -82,12 +98,15 @@ class WakeUps:
         router: Router,
         call: Callable[[Sink, Call], None],
         holdings: Holdings,
+        alive: Alive,
         superseded: Callable[[int], None],
     ) -> None:
         self._services = services
         self._router = router
         self._call = call
         self._holdings = holdings
+        self._alive = alive
+        self._resting: list[GrainId] = []
         self._superseded = superseded
         self._agenda = Agenda(at_once=services.config.limits.wake_ups)
         self._soon = asyncio.Event()
@@ -156,6 +175,8 @@ class WakeUps:
         """Read what comes due and wake whom it concerns, until cancelled."""
         while True:
             now_ms = self._now_ms()
+            while self._resting:
+                self._alive.rest(self._resting.pop())
             while (page := self._agenda.read(now_ms)) is not None:
                 self._start(self._read(page), f"read wake-ups of {page.partition}")
             for _ in range(_IN_ONE_GO):
@@ -199,6 +220,7 @@ class WakeUps:
         self._soon.set()
 
     def _wake(self, row: Row) -> None:
+        row.guest = row.grain not in self._alive.activations
         self._call(Waking(row, self._answered), self._request(row))
 
     def _request(self, row: Row) -> Call:
@@ -211,7 +233,10 @@ class WakeUps:
         if isinstance(message, Reply):
             self._woken += 1
             then_ms = msgspec.msgpack.decode(message.result, type=int | None)
-            self._agenda.done(row, then_ms, self._now_ms())
+            now_ms = self._now_ms()
+            self._agenda.done(row, then_ms, now_ms)
+            if row.guest and (then_ms is None or then_ms > now_ms + _STAY_MS):
+                self._resting.append(row.grain)  # its turn has not quite ended
         elif isinstance(message, Moved):
             self._start(self._wake_elsewhere(row), f"wake {row.grain}")
         elif isinstance(message, Failure):
