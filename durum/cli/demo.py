@@ -76,7 +76,7 @@ def command(
     screen = demo_report.Screen(total=len(played), as_json=as_json)
     result = loops.run(_demo(_Plan(played, silos, store, kill), screen))
     screen.show(result)
-    return exits.CLEAN if result.verdict.right else exits.FAILED
+    return exits.CLEAN if result.right else exits.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,18 @@ class _Run:
                 await play.play(
                     self._cluster, self._plan.purchases, in_flight=IN_FLIGHT, bought=self._count
                 )
-            seconds = now() - began
+        self._screen.step("waiting until every message has arrived")
+        await play.settle(self._cluster, expected, IN_FLIGHT)
+        seconds = now() - began
+        self._screen.step("waiting until reminders have closed the days")
+        closed = await play.close_days(self._cluster, expected, IN_FLIGHT)
         self._screen.step("asking every customer, day and month for its sums")
         told = await play.ask(self._cluster, expected, IN_FLIGHT)
         return demo_report.Result(
             purchases=len(self._plan.purchases),
-            calls=len(self._plan.purchases) * play.CALLS_PER_PURCHASE,
+            turns=len(self._plan.purchases) * play.TURNS_PER_PURCHASE,
             seconds=seconds,
+            days_closed=closed,
             silos=self._plan.silos,
             store=created.store,
             durability=created.durability,

@@ -54,8 +54,9 @@ class Result:
 
     Args:
         purchases: how many were made.
-        calls: to actors, for them.
-        seconds: that they took, failover included.
+        turns: of actors, for them: calls and messages.
+        seconds: until the last of them had ended, failover included.
+        days_closed: by their reminders.
         silos: how many served.
         store: where the data is.
         durability: what that store can lose.
@@ -66,8 +67,9 @@ class Result:
     """
 
     purchases: int
-    calls: int
+    turns: int
     seconds: float
+    days_closed: int
     silos: int
     store: str
     durability: str
@@ -76,17 +78,23 @@ class Result:
     told: Books
     verdict: Verdict
 
+    @property
+    def right(self) -> bool:
+        """Whether all books agree, and every day is closed."""
+        return self.verdict.right and self.days_closed == len(self.expected.days)
+
     def as_json(self) -> dict[str, object]:
         """The same for machines; money as text, so that no cent is rounded."""
         return {
-            "right": self.verdict.right,
+            "right": self.right,
             "purchases": self.purchases,
             "customers": len(self.expected.customers),
             "days": len(self.expected.days),
             "months": len(self.expected.months),
-            "calls": self.calls,
+            "days_closed": self.days_closed,
+            "turns": self.turns,
             "seconds": round(self.seconds, 3),
-            "calls_per_s": round(self.calls / self.seconds),
+            "turns_per_s": round(self.turns / self.seconds),
             "silos": self.silos,
             "store": self.store,
             "durability": self.durability,
@@ -187,7 +195,10 @@ class Screen:
         self._console.print(facts)
         self._console.print(sums)
         self._verdict(result.verdict)
-        if result.verdict.right:
+        if result.days_closed < len(result.expected.days):
+            still = len(result.expected.days) - result.days_closed
+            self._console.print(f"[bold red]WRONG: {still} days were not closed in time.[/]")
+        if result.right:
             self._next()
 
     def _verdict(self, verdict: Verdict) -> None:
@@ -225,8 +236,12 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     yield "ledgers", f"{len(result.expected.days):,} days, {len(result.expected.months):,} months"
     yield "silos", f"{result.silos} processes on {result.store}"
     yield "if the power fails", result.durability
-    rate = result.calls / result.seconds
-    yield "durable calls", f"{result.calls:,} in {result.seconds:.1f} s: {rate:,.0f} calls/s"
+    rate = result.turns / result.seconds
+    yield (
+        "durable turns",
+        f"{result.turns:,} (a call and two messages each) in {result.seconds:.1f} s: {rate:,.0f} per s",
+    )
+    yield "closed by reminders", f"{result.days_closed:,} days"
     if result.failover is None:
         yield "killed", "nobody"
         return

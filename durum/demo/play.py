@@ -17,8 +17,11 @@ T = TypeVar("T")
 PATIENCE_S: Final = 60.0
 """How long a purchase is tried before the shop gives up on it."""
 
-CALLS_PER_PURCHASE: Final = 3
-"""The customer, the day's ledger, the month's."""
+TURNS_PER_PURCHASE: Final = 3
+"""A call of the customer, a message to the day's ledger, one to the month's."""
+LOOKS_S: Final = 0.1
+SETTLED_WITHIN_S: Final = 90.0
+"""How long messages may be under way after the last purchase, and then days open."""
 
 
 async def play(
@@ -47,7 +50,7 @@ async def play(
             timeout=PATIENCE_S,
         )
         with suppress(ReplyForgotten):
-            await customer.buy(purchase.id, purchase.day, purchase.cds, purchase.dollars)
+            await customer.buy(purchase.day, purchase.cds, purchase.dollars)
         bought()
 
     await for_each(purchases, buy, in_flight)
@@ -127,3 +130,40 @@ def compare(expected: Books, told: Books) -> Verdict:
             if said != sums:
                 wrong.append(f"{noun} {key}: the file has {sums}, the actor says {said}")
     return Verdict(lost, doubled, tuple(wrong))
+
+
+async def settle(cluster: Cluster, expected: Books, in_flight: int) -> bool:
+    """Return once all messages have arrived, as far as the sums can tell.
+
+    Returns:
+        False where they did not in time: something is lost.
+    """
+    now = asyncio.get_running_loop().time
+    until = now() + SETTLED_WITHIN_S
+    while not compare(expected, await ask(cluster, expected, in_flight)).right:
+        if now() > until:
+            return False
+        await asyncio.sleep(LOOKS_S)
+    return True
+
+
+async def close_days(cluster: Cluster, keys: Books, in_flight: int) -> int:
+    """Wait until reminders have closed the days, after a while in which nothing more has come.
+
+    Returns:
+        How many are closed.
+    """
+    now = asyncio.get_running_loop().time
+    until, closed = now() + SETTLED_WITHIN_S, 0
+
+    async def see(key: str) -> None:
+        nonlocal closed
+        day = options(cluster.actor(Day, key), timeout=PATIENCE_S)
+        while not await day.is_closed():
+            if now() > until:
+                return
+            await asyncio.sleep(LOOKS_S)
+        closed += 1
+
+    await for_each(keys.days, see, in_flight)
+    return closed

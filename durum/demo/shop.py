@@ -2,16 +2,18 @@
 
     durum silo durum/demo/shop.py        # or: durum dev examples/shop/shop.py
 
-A purchase goes to its customer, who enters it into the ledgers of its day and its month.
+A purchase goes to its customer, who tells the ledgers of its day and its month. A reminder closes each day.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
-from durum import Actor, ReplyForgotten, options, read_only
+from durum import Actor, Tick, read_only
+
+CLOSING = timedelta(seconds=1.5)
+"""How long a day's ledger is quiet before it is closed. A real shop would take the hours after midnight."""
 
 
 class Customer(Actor):
@@ -22,12 +24,10 @@ class Customer(Actor):
     spent: Decimal = Decimal(0)
     last_purchase: date | None = None
 
-    async def buy(self, purchase: str, day: date, cds: int, dollars: Decimal) -> Decimal:
-        """Buy some CDs.
+    async def buy(self, day: date, cds: int, dollars: Decimal) -> Decimal:
+        """Buy some CDs. Give it an idempotency key: a purchase must not be made twice.
 
         Args:
-            purchase: names this purchase for ever, so that it is entered once, however often this
-                method has to run.
             day: when.
             cds: how many.
             dollars: for how much.
@@ -35,24 +35,16 @@ class Customer(Actor):
         Returns:
             What the customer has spent so far.
         """
-        # Each ledger is an actor of its own and commits on its own. If this silo dies after the
-        # first one did, our own changes are gone and the caller sends the purchase again; the
-        # ledger would then count it twice. The key tells it that this is the same purchase: it
-        # answers from memory and changes nothing. (The key must come from the purchase, never from
-        # chance: a second run has to arrive at the same one.)
-        for ledger in (self.actor(Day, f"{day}"), self.actor(Month, f"{day:%Y-%m}")):
-            # A grain keeps every key for a day, but only the newest replies. That the entry was
-            # made is all we need to know.
-            with suppress(ReplyForgotten):
-                await options(ledger, idempotency_key=purchase).enter(cds, dollars)
-
-        # From here to the end nothing is awaited, and all of it becomes true together, with the
-        # reply, or not at all.
         self.purchases += 1
         self.cds += cds
         self.spent += dollars
         if self.last_purchase is None or day > self.last_purchase:
             self.last_purchase = day
+
+        # Messages are part of this turn: they go out with its commit, or not at all, and each takes effect
+        # once. (A call would commit at the ledger, whatever became of this turn afterwards.)
+        for ledger in (self.actor(Day, f"{day}"), self.actor(Month, f"{day:%Y-%m}")):
+            self.tell(ledger.enter, cds, dollars)
         return self.spent
 
     @read_only
@@ -69,7 +61,7 @@ class Ledger(Actor):
     dollars: Decimal = Decimal(0)
 
     async def enter(self, cds: int, dollars: Decimal) -> None:
-        """Count one purchase. Give it an idempotency key: an entry must not be made twice."""
+        """Count one purchase."""
         self.purchases += 1
         self.cds += cds
         self.dollars += dollars
@@ -81,12 +73,31 @@ class Ledger(Actor):
 
 
 class Day(Ledger):
-    """One day's ledger; the key is its date, `1997-03-08`."""
+    """One day's ledger; the key is its date, `1997-03-08`. It is closed when nothing more comes."""
+
+    closed_with: int | None = None
+    counted: int = 0
+
+    async def enter(self, cds: int, dollars: Decimal) -> None:
+        """Count one purchase; it opens the day, or opens it again."""
+        await super().enter(cds, dollars)
+        if self.purchases == 1 or self.closed_with is not None:
+            self.closed_with = None
+            self.remind("close", delay=CLOSING)
+
+    async def on_reminder(self, name: str, tick: Tick) -> None:  # noqa: ARG002 - it has one only
+        """Close the day, or look again later where there were purchases meanwhile."""
+        if self.purchases == self.counted:
+            self.closed_with = self.purchases
+        else:
+            self.counted = self.purchases
+            self.remind("close", delay=CLOSING)
+
+    @read_only
+    async def is_closed(self) -> bool:
+        """Whether the day is over."""
+        return self.closed_with is not None
 
 
-class Month(Ledger, replies_kept=50_000):
-    """One month's ledger; the key is the month, `1997-03`.
-
-    A grain remembers its keyed calls for a day, 10,000 of them unless its class says otherwise; the
-    best month of the full set has 11,600 purchases, and the demo plays it in a minute.
-    """
+class Month(Ledger):
+    """One month's ledger; the key is the month, `1997-03`."""

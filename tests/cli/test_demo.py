@@ -23,6 +23,7 @@ def test_demo_loses_and_doubles_nothing_when_a_silo_is_killed(tmp_path: Path) ->
     assert result["right"] is True
     assert result["purchases"] == 900
     assert result["failover"]["killed"]
+    assert result["days_closed"] == result["days"]
     expected = sum((p.dollars for p in purchases.read(purchases.SAMPLE, 900)), Decimal(0))
     for way in ("file", "customers", "days", "months"):
         assert result["totals"][way]["dollars"] == str(expected)
@@ -92,8 +93,9 @@ def test_wrong_totals_are_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
         told = purchases.sum_up(purchases.read(purchases.SAMPLE, 4))
         return demo_report.Result(
             purchases=5,
-            calls=15,
+            turns=15,
             seconds=1.0,
+            days_closed=len(expected.days),
             silos=3,
             store="",
             durability="",
