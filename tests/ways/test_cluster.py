@@ -244,3 +244,29 @@ def test_a_run_repeats_from_its_seed() -> None:
             return [*found, loop.time(), loop.digest, cluster.statistics()]  # type: ignore[attr-defined]
 
     assert simulate(main(), 7) == simulate(main(), 7)
+
+
+class Bell(Actor, durum.Publishes[int]):
+    rings: int = 0
+
+    async def ring(self) -> None:
+        self.rings += 1
+        self.publish(self.rings)
+
+
+async def watches() -> None:
+    async with TestCluster([Bell], silos=2) as cluster:
+        bell = cluster.actor(Bell, "a")
+        async with durum.watch(bell) as events:
+            await bell.ring()
+            assert await anext(events) == 1
+            hearing = asyncio.ensure_future(anext(events))
+            await cluster.kill(cluster.owner(bell))
+            assert await hearing == durum.Gap(None, "moved")
+            await bell.ring()
+            assert await anext(events) == 2
+
+
+def test_watches_go_on_in_a_test_that_kills() -> None:
+    """What a user's code does about a Gap is tried by a kill, on virtual time."""
+    simulate(watches(), 1)
