@@ -16,20 +16,20 @@ import concurrent.futures
 import inspect
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from durum import errors
 from durum.client import client
-from durum.client.blocking import BlockingWatch
+from durum.client.blocking import BlockingStream, BlockingWatch
+from durum.client.bridge import Bridge
 from durum.client.thread import OWN_THREAD, LoopThread
 from durum.config import Limits, Tls
 from durum.grains.actor import Actor
-from durum.grains.kind import Method
 from durum.grains.publishing import E, Publishes
-from durum.grains.reference import CallOptions, Reference, Target, caller_of, reference
-from durum.grains.streams import Source
+from durum.grains.reference import Reference, caller_of, reference
+from durum.grains.streams import Results
 from durum.grains.watching import watch
 from durum.ids import Address
 
@@ -94,7 +94,7 @@ class Cluster:
 
     def __init__(self, thread: LoopThread) -> None:
         self._thread = thread
-        self._bridge = _Bridge(thread, self)
+        self._bridge = Bridge(thread, self)
         # Also at the process's end: silos should hear a goodbye, not a broken connection.
         self._end = weakref.finalize(self, thread.close)
 
@@ -231,6 +231,38 @@ class Cluster:
             for future in under_way:
                 future.cancel()
 
+    def stream(
+        self, method: Callable[P, AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> BlockingStream[T]:
+        """Call a streaming method, and go through its results as they come.
+
+            for line in cluster.stream(log.read, 100):
+                ...
+
+        Nothing is sent before the first item is asked for. Leaving the loop early ends the method.
+
+        Args:
+            method: of a reference, as for `call`.
+            args, kwargs: the method's.
+
+        Raises:
+            ArgumentError: it is no streaming method of a reference of this connection.
+            StreamMoved: while iterating: the actor has moved in the middle; call again for the rest.
+            CallError: while iterating: it ended without its last item.
+            Exception: while iterating: what the method itself raised.
+        """
+        self._thread.check()
+        owner = getattr(method, "__self__", None)
+        results = method(*args, **kwargs) if isinstance(owner, Reference) else None
+        if not isinstance(results, Results):
+            _put_away([results])
+            raise errors.ArgumentError(
+                f"stream(): expected an actor's streaming method such as log.read, got {method!r:.200};"
+                " nothing was sent. For other methods there is call()."
+            )
+        self._check_own("stream", owner)
+        return BlockingStream(self._thread, results)
+
     def watch(self, ref: Publishes[E]) -> BlockingWatch[E]:
         """Follow what an actor publishes.
 
@@ -298,44 +330,6 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<sync {self._thread!r}>"
-
-
-class _Bridge:
-    """The Caller of a connection's references: brings a call from any loop to the connection's own."""
-
-    def __init__(self, thread: LoopThread, cluster: Cluster) -> None:
-        self._thread = thread
-        # References keep the connection alive: a notebook may hold nothing else of it.
-        self._cluster = cluster
-
-    async def call(
-        self, target: Target, method: Method, args: bytes, options: CallOptions
-    ) -> bytes:
-        calling = self._thread.cluster.router.call(target, method, args, options)
-        if self._thread.is_current:
-            return await calling
-        return await asyncio.wrap_future(self._thread.start(calling))
-
-    def stream(self, target: Target, method: Method, args: bytes, options: CallOptions) -> Source:
-        return _BridgedSource(
-            self._thread, self._thread.cluster.router.stream(target, method, args, options)
-        )
-
-
-class _BridgedSource:
-    """Results of a streaming method, brought from the connection's own loop to any other."""
-
-    def __init__(self, thread: LoopThread, source: Source) -> None:
-        self._thread = thread
-        self._source = source
-
-    async def receive(self) -> bytes:
-        if self._thread.is_current:
-            return await self._source.receive()
-        return await asyncio.wrap_future(self._thread.start(self._source.receive()))
-
-    def close(self) -> None:
-        self._source.close()
 
 
 def _check_call(call: object) -> None:

@@ -1,9 +1,9 @@
-"""A watch for code without async. Owns the waiting for events; the thread where its client lives has them."""
+"""Watches and streams for code without async. Owns the waiting; the client's own thread has them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -13,6 +13,60 @@ from durum.grains.publishing import E
 from durum.grains.watching import Watch
 
 T = TypeVar("T")
+
+
+class BlockingStream(Generic[T]):
+    """What durum.sync's `cluster.stream` gives: the results of a streaming method, one by one.
+
+    An iterator, and a context manager that ends the method. It also ends with its last item, with an error,
+    by `close()`, when Ctrl-C ends the waiting, or when nobody refers to it any more, as after a `break`.
+
+    Args:
+        thread: where the client lives.
+        results: the stream itself.
+    """
+
+    def __init__(self, thread: LoopThread, results: AsyncIterator[T]) -> None:
+        self._thread = thread
+        self._results: AsyncIterator[T] | None = results
+
+    def close(self) -> None:
+        """Want no more items; the method ends at its `yield`. Twice does no harm."""
+        self._results = None  # it ends with the last reference, in any thread
+
+    async def _next(self) -> T:
+        results = self._results
+        if results is None:
+            raise StopAsyncIteration
+        return await anext(results)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        future = self._thread.start(self._next())
+        try:
+            return future.result()
+        except StopAsyncIteration:
+            raise StopIteration from None
+        except BaseException:
+            future.cancel()
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._results!r}>"
 
 
 class BlockingWatch(Generic[E]):

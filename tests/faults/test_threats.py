@@ -21,7 +21,7 @@ from durum.ids import Address, GrainId, SiloId, join_address, split_address
 from durum.wire import frames, links, stream, values
 from durum.wire import greeting as wire_greeting
 from durum.wire.handshake import Introduction
-from durum.wire.messages import AnyMessage, Call, Failure, Gossip, HandOver, Probe, Reply
+from durum.wire.messages import AnyMessage, Call, Failure, Gossip, HandOver, Luggage, Probe, Reply
 from durum.wire.network import TcpNetwork
 from tests.support import bombs
 from tests.support.attacks import SECRET, Listener, Vault, ask, dial, leave, pickled, serving
@@ -82,7 +82,15 @@ async def test_stranger_without_a_certificate_does_not_join(tmp_path: Path) -> N
         await leave(allowed)
 
 
-@pytest.mark.parametrize("message", [Probe(1, 1), HandOver(1, 9, (0, 1, 2)), Gossip(10**9)])
+@pytest.mark.parametrize(
+    "message",
+    [
+        Probe(1, 1),
+        HandOver(1, 9, (0, 1, 2)),
+        Gossip(10**9),
+        Luggage(1, 0, b"t", ((GrainId("Vault/one"), b"\xc0"),)),
+    ],
+)
 async def test_client_cannot_speak_as_a_silo(message: AnyMessage) -> None:
     """Knowing the secret as a client is no leave to take partitions."""
     async with serving() as silo:

@@ -5,7 +5,7 @@ Checked by mypy and pyright, never run; see api.py on comments that ignore.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import assert_type
 
@@ -28,6 +28,20 @@ class Account(Actor):
     @read_only
     async def get_balance(self) -> Decimal:
         return self.balance
+
+
+class Log(Actor):
+    async def read(self, after: int) -> AsyncIterator[str]:
+        yield str(after)
+
+
+def go_through(cluster: durum.sync.Cluster) -> None:
+    log = cluster.actor(Log, "main")
+    for line in cluster.stream(log.read, 1):
+        assert_type(line, str)
+    with cluster.stream(log.read, after=1) as lines:
+        assert_type(next(lines), str)
+    cluster.stream(log.read, "one")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 class Board(Actor, Publishes[int | str]):

@@ -44,6 +44,10 @@ class Account(Actor):
         for n in range(to):
             yield n
 
+    async def count_badly(self) -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("no more")
+
     async def deposit_slowly(self, amount: Decimal, mark: str) -> None:
         """Change the state, then stay until cancelled; files tell when."""
         self.balance += amount
@@ -387,3 +391,59 @@ def test_events_come_in_a_loop_without_async(cluster: durum.sync.Cluster) -> Non
     assert list(events) == []
     with pytest.raises(errors.ArgumentError, match="publishes nothing"):
         cluster.watch(cluster.actor(Account, "a"))  # type: ignore[arg-type]
+
+
+def test_results_come_in_a_loop_without_async(cluster: durum.sync.Cluster) -> None:
+    """A script that reads a long answer needs no loop of its own, and no room for all of it."""
+    alice = cluster.actor(Account, "stream")
+    assert list(cluster.stream(alice.count, 1000)) == list(range(1000))
+    assert list(cluster.stream(alice.count, to=0)) == []
+    items = cluster.stream(alice.count, 3)
+    assert [next(items), next(items), next(items)] == [0, 1, 2]
+    with pytest.raises(StopIteration):
+        next(items)
+    with cluster.stream(alice.count, 10_000) as many:
+        assert next(many) == 0
+    assert list(many) == []
+
+
+async def test_leaving_a_loop_over_results_ends_the_method(silo: Silo) -> None:
+    """A script that has found what it looked for must not hold a stream open at the silo."""
+
+    def read() -> None:
+        with durum.sync.connect(silo.address) as cluster:
+            alice = cluster.actor(Account, "stream")
+            for n in cluster.stream(alice.count, 10_000):
+                if n == 50:
+                    break
+            kept = cluster.stream(alice.count, 10_000)
+            assert next(kept) == 0
+            kept.close()
+            kept.close()
+            left.set()
+            done.wait(20)
+
+    left, done = threading.Event(), threading.Event()
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    until = time.monotonic() + 20
+    while not left.is_set() or len(silo.life._dispatcher.streams):
+        assert time.monotonic() < until, "the stream was never closed"
+        assert not reading.done(), reading
+        await asyncio.sleep(0.005)
+    done.set()
+    await reading
+
+
+def test_errors_of_a_stream_are_raised_where_it_is_read(cluster: durum.sync.Cluster) -> None:
+    """As a call's are; and what is no stream is refused with nothing sent."""
+    alice = cluster.actor(Account, "stream")
+    items = cluster.stream(alice.count_badly)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(items)
+    assert list(items) == []
+    for wrong in (alice.get, print, alice.count(3)):
+        with pytest.raises(errors.ArgumentError, match=r"stream\(\)"):
+            cluster.stream(wrong)  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError):
+        next(cluster.stream(alice.count, "many"))  # type: ignore[arg-type]
