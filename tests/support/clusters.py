@@ -12,10 +12,12 @@ from typing import Final
 
 from tests.support.sentinels import eventually, replication
 from tests.support.servers import Server, free_port
+from tests.support.tls_servers import TlsWords
 
 SLOTS: Final = 16384
 _MOVE: Final = 100
 NODE_TIMEOUT_MS: Final = 500
+_TLS_REPLICATION: Final = ("--tls-replication", "yes")
 
 
 def slot_of(tag: str) -> int:
@@ -30,11 +32,18 @@ class Clustered:
         product: "valkey" or "redis".
         settings: of every node.
         replicas: whether each has one.
+        tls: for TLS among the nodes, and towards clients.
     """
 
     def __init__(
-        self, product: str, settings: tuple[str, ...] = (), *, replicas: bool = False
+        self,
+        product: str,
+        settings: tuple[str, ...] = (),
+        *,
+        replicas: bool = False,
+        tls: TlsWords | None = None,
     ) -> None:
+        self._seen_at: dict[Server, int] = {}  # by the others, and by clients
         common = (
             *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
             *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
@@ -42,7 +51,12 @@ class Clustered:
         )
 
         def node() -> Server:
-            server = Server(product, (*common, *settings), tcp=True)
+            port = free_port()
+            secret = (
+                () if tls is None else (*tls.of(port), "--tls-cluster", "yes", *_TLS_REPLICATION)
+            )
+            server = Server(product, (*common, *secret, *settings), tcp=True)
+            self._seen_at[server] = port if tls else server.port
             # Its usual place is the port and 10,000, which may be beyond all ports.
             server._command += ["--cluster-port", str(free_port())]
             return server.start()
@@ -66,6 +80,16 @@ class Clustered:
     def url(self) -> str:
         """What open_store takes."""
         return f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.masters)}"
+
+    @property
+    def tls_ports(self) -> list[int]:
+        """Of the masters."""
+        return [self._seen_at[one] for one in self.masters]
+
+    @property
+    def tls_url(self) -> str:
+        """The same with TLS, but for `ca`."""
+        return f"rediss+cluster://{','.join(f'127.0.0.1:{port}' for port in self.tls_ports)}"
 
     @staticmethod
     def id_of(node: Server) -> str:
@@ -103,7 +127,15 @@ class Clustered:
             keys = answer.split(b"\r\n")[2::2]
             if not keys:
                 break
-            to: list[str | bytes | int] = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys]
+            to: list[str | bytes | int] = [
+                "127.0.0.1",
+                self._seen_at[target],
+                "",
+                0,
+                5000,
+                "KEYS",
+                *keys,
+            ]
             done = source.ask("MIGRATE", *to)
             assert done.startswith((b"+OK", b"+NOKEY")), done
             moved += len(keys)
@@ -113,7 +145,7 @@ class Clustered:
         """Move the key of an open slot that ends so."""
         answer = self.owner(slot).ask("CLUSTER", "GETKEYSINSLOT", slot, _MOVE)
         (key,) = [key for key in answer.split(b"\r\n")[2::2] if key.endswith(ending)]
-        to: list[str | bytes | int] = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", key]
+        to: list[str | bytes | int] = ["127.0.0.1", self._seen_at[target], "", 0, 5000, "KEYS", key]
         done = self.owner(slot).ask("MIGRATE", *to)
         assert done.startswith(b"+OK"), done
 

