@@ -32,6 +32,7 @@ from durum.views import View
 from durum.wire import administration as wire
 from durum.wire import copies as copies_wire
 from durum.wire import reminders as reminder_wire
+from durum.wire.hints import HINT
 from durum.wire.messages import Call, Reply
 
 _log = Log("durum.administration")
@@ -54,6 +55,7 @@ class Administration:
         members: the newest view, and how many partitions each silo should own by it.
         look: the silo's counters now.
         desk: answers about reminders.
+        hint: see Hints.hint.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Administration:
         members: Callable[[], tuple[View, Mapping[SiloId | None, int]]],
         look: Callable[[], SiloStatistics],
         desk: ReminderDesk,
+        hint: Callable[[Call, Tenure], Awaitable[object]],
     ) -> None:
         self._silo = silo
         self._partitions = partitions
@@ -92,6 +95,7 @@ class Administration:
             copies_wire.COPY: copies.copy,
             copies_wire.PASTE: copies.paste,
             reminder_wire.REMINDERS: desk.reminders,
+            HINT: hint,
         }
 
     def take(self, sink: Sink, call: Call, holding: Tenure | None) -> None:

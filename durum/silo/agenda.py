@@ -112,6 +112,11 @@ class Agenda:
         if held is not None:
             self._leave(held, due_ms)
 
+    def suspect_all(self) -> None:
+        """There may be wake-ups anywhere that nobody has told of."""
+        for held in self._held.values():
+            self._leave(held, 0)
+
     # Reading ------------------------------------------------------------------------------------------
 
     def read(self, now_ms: int) -> Page | None:

@@ -30,6 +30,7 @@ from durum.silo.unanswered import Unanswered
 from durum.silo.waiting import Waiting
 from durum.silo.workers import NOWHERE
 from durum.wire.administration import ANYWHERE, PREFIX, WATCH
+from durum.wire.hints import HINT
 from durum.wire.messages import Call, Cancel, Credit, Moved, Notice, Open
 
 _SWEEP_S: Final = 0.25
@@ -218,11 +219,11 @@ class Dispatcher:
         partition = partition_of(call.grain, self._partitions)
         holding = self._holdings.holding(partition)
         if holding is not None:
-            if not self._hosting.take(sink, call, holding):
+            if call.method == HINT or not self._hosting.take(sink, call, holding):
                 self.serve(sink, call, holding)
             return
         wanted = self._holdings.wanted(partition) == self._silo
-        if not self._hosting.visit(sink, call, partition, wanted=wanted):
+        if call.method == HINT or not self._hosting.visit(sink, call, partition, wanted=wanted):
             self.send_on(sink, call, partition)
 
     def send_on(self, sink: Sink, call: Call, partition: int) -> None:

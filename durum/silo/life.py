@@ -202,6 +202,10 @@ class Life:
             alive=self.catalog,
         )
         self.catalog.guests.records = directory
+        reach = self._router, self._dispatcher.call
+        self.offices = Offices(
+            self.services, *reach, self.ownership, self.catalog, verifier.suspect
+        )
         administration = Administration(
             silo=self.id,
             partitions=self._genesis.partitions,
@@ -211,10 +215,7 @@ class Life:
             members=lambda: (self.view, self._assigned.shares(self.view)),
             look=self._look,
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
-        )
-        reach = self._router, self._dispatcher.call
-        self.offices = Offices(
-            self.services, *reach, self.ownership, self.catalog, verifier.suspect
+            hint=self.offices.hints.hint,
         )
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.open(
@@ -371,7 +372,7 @@ class Life:
         table = self._assigned.table(view)
         self._router.learn(table)
         self._gateway.push(table)
-        self.offices.post.hurry()
+        self.offices.on_view(view)
 
     def _on_committed(self, partition: int, token: Token, commits: int, repeated: bool) -> None:  # noqa: FBT001 - for every commit
         if not self.ownership.committed(partition, token, commits, repeated=repeated):

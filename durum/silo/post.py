@@ -139,6 +139,11 @@ class PostOffice:
             desk.outbox.doubt()
             desk.pump()
 
+    def look_everywhere(self) -> None:
+        """Somebody else may have committed messages to any outbox."""
+        for partition in list(self._held):
+            self.look(partition)
+
     def hurry(self) -> None:
         """The cluster has changed: who could not be reached may be reached now."""
         now = self._services.clock.boottime()

@@ -169,6 +169,11 @@ class WakeUps:
         self._agenda.suspect(partition, due_ms)
         self._soon.set()
 
+    def look(self) -> None:
+        """Look into all partitions: somebody may have set wake-ups, and died before it could tell."""
+        self._agenda.suspect_all()
+        self._soon.set()
+
     # Waking -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
