@@ -14,6 +14,7 @@ from durum.store.protocol import Durability, Level
 from durum.store.redis_url import Form
 
 _OLDEST: Final = (6, 2)
+_HEEDS_IN_SCRIPTS: Final = (7, 0)
 _FULL: Final = 0.8
 
 
@@ -190,6 +191,11 @@ def _replication_warnings(asked: Asked) -> list[str]:
             "min-replicas-to-write is 0: a primary that is cut off goes on taking writes, which are "
             "lost when it comes back. Set it to 1."
         )
+    elif asked.fails_over and not asked.wait and _version(asked.info) < _HEEDS_IN_SCRIPTS:
+        found.append(
+            "This Redis does not heed min-replicas-to-write in scripts: a primary that is cut off goes on "
+            "taking writes, which are lost when it comes back. Ask for wait=1, or use 7.0 or later."
+        )
     if asked.settings.get("cluster-require-full-coverage") == "yes" and asked.form is Form.CLUSTER:
         found.append(
             "cluster-require-full-coverage is yes: while one master is away, all stand still. Set it "
@@ -198,11 +204,17 @@ def _replication_warnings(asked: Asked) -> list[str]:
     return found
 
 
+def _version(info: Mapping[str, str]) -> tuple[int, ...]:
+    version = info.get("redis_version", "0")
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+
+
 def _unsafe(asked: Asked) -> list[str]:
     info, found = asked.info, []
-    version = info.get("redis_version", "0")
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < _OLDEST:
-        found.append(f"Redis {version} is too old: use 6.2 or later, or Valkey.")
+    if _version(info) < _OLDEST:
+        found.append(
+            f"Redis {info.get('redis_version', '0')} is too old: use 6.2 or later, or Valkey."
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         found.append(f"maxmemory-policy is {policy}, which deletes data: set it to noeviction.")

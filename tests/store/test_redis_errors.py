@@ -190,6 +190,12 @@ def test_level_follows_from_replicas_and_who_promotes_them(
     ("form", "info", "config", "word"),
     [
         (Form.SENTINEL, REPLICA, {"min-replicas-to-write": "0"}, "min-replicas-to-write"),
+        (
+            Form.SENTINEL,
+            {**REPLICA, "redis_version": "6.2.5"},
+            {"min-replicas-to-write": "1"},
+            "does not heed min-replicas-to-write",
+        ),
         (Form.SENTINEL, {}, {}, "nobody takes over"),
         (Form.CLUSTER, REPLICA, {"cluster-require-full-coverage": "yes"}, "all stand still"),
         (Form.ONE, {"maxmemory": "100", "used_memory": "90"}, {}, "90% of maxmemory"),

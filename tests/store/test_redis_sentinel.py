@@ -255,7 +255,7 @@ async def test_one_sentinel_is_enough_and_it_may_ask_for_a_user_of_its_own(
         sentinel.kill()
     left.ask(
         *("ACL", "SETUSER", "durum", "on", ">hunter2"),
-        *("+sentinel|master", "+subscribe", "&+switch-master"),
+        *("+sentinel|master", "+subscribe", "resetchannels", "&+switch-master"),
     )
     left.ask("ACL", "SETUSER", "default", "off")
     alone = f"redis+sentinel://127.0.0.1:{left.port}/{NAME}"
