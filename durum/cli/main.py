@@ -109,4 +109,6 @@ def _first(error: Exception) -> Exception:
 
 def say_failed(error: errors.DurumError) -> None:
     """Tell a person on standard error what went wrong. The message itself says what to do."""
-    click.echo(click.style(f"{type(error).__name__}: ", fg="red", bold=True) + str(error), err=True)
+    # By the name that the reference has, where one of our own is narrower.
+    name = next(one for one in type(error).__mro__ if one.__module__ == errors.__name__).__name__
+    click.echo(click.style(f"{name}: ", fg="red", bold=True) + str(error), err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from durum import errors
@@ -12,7 +14,23 @@ _UNTOUCHED: Final = (
 
 
 class Damaged(errors.DataLoss):
-    """One record, of a grain or of a partition, holds what Durum never wrote there. Others may be sound."""
+    """One record holds what Durum never wrote there. Others may be sound."""
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Take what was read apart in the block.
+
+    Args:
+        what: it is, for a person.
+
+    Raises:
+        Damaged: a number is none, something is missing, or a text is no text.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as exc:
+        raise Damaged(f"{what} is damaged ({exc!r:.80}). {_UNTOUCHED}") from exc
 
 
 def version_of(version: object, state: object) -> int:

@@ -108,9 +108,7 @@ class RedisStore(RedisTurns):
         mark, partitions, ring, ready = await self._run(
             "create", (members,), (genesis.mark, genesis.partitions, genesis.ring)
         )
-        effective = Genesis(
-            mark=mark.decode(), cluster=self._cluster, partitions=int(partitions), ring=int(ring)
-        )
+        effective = redis_answers.genesis(self._cluster, mark, partitions, ring)
         # Once all records were written, one that is missing is a loss, and not ours to invent.
         if ready is None:
             written = await asyncio.gather(
@@ -131,9 +129,7 @@ class RedisStore(RedisTurns):
         )
         if mark is None or ready is None:
             return None  # a creation that was cut short has served nobody; create() completes it
-        return Genesis(
-            mark=mark.decode(), cluster=self._cluster, partitions=int(partitions), ring=int(ring)
-        )
+        return redis_answers.genesis(self._cluster, mark, partitions, ring)
 
     def batches(self) -> Batches:
         return Batches.sum(pipe.batches for pipe in self._pipe.pipes())
@@ -244,6 +240,6 @@ class RedisStore(RedisTurns):
 
     async def _check_mark(self, mark: str) -> int:
         found, partitions = await self._pipe.send(("HMGET", self._keys.members, "m", "p"), plain)
-        if found is None or found.decode() != mark:
+        if found != mark.encode():
             raise redis_answers.other_genesis(mark)
-        return int(partitions)
+        return redis_answers.genesis(self._cluster, found, partitions, b"0").partitions

@@ -9,7 +9,7 @@ from durum import errors
 from durum.ids import TOKEN_BYTES, GrainId, SiloId, Token, hosted_token
 from durum.store import damage, rows
 from durum.store.host_table import Host, Hosted
-from durum.store.protocol import Beat, Committed, Owner, Record, TableRead
+from durum.store.protocol import Beat, Committed, Genesis, Owner, Record, TableRead
 from durum.views import View
 
 _NO_OWNER: Final = -1
@@ -119,16 +119,17 @@ def table(reply: Any, mark: str, who: str) -> TableRead:
     fields, time = reply
     by_name: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
     silos = sorted(name[2:] for name in by_name if name.startswith(b"s:"))
-    return TableRead(
-        view=View(
-            version=int(by_name[b"v"]),
-            rows=tuple(rows.decode(by_name[b"s:" + silo]) for silo in silos),
-        ),
-        heartbeats=_numbers(b"h:", silos, by_name),
-        loads=_numbers(b"l:", silos, by_name),
-        time=_time(time),
-        identity=who,
-    )
+    with damage.reading("the membership table"):
+        return TableRead(
+            view=View(
+                version=int(by_name[b"v"]),
+                rows=tuple(rows.decode(by_name[b"s:" + silo]) for silo in silos),
+            ),
+            heartbeats=_numbers(b"h:", silos, by_name),
+            loads=_numbers(b"l:", silos, by_name),
+            time=_time(time),
+            identity=who,
+        )
 
 
 def _numbers(prefix: bytes, silos: list[bytes], by_name: dict[bytes, bytes]) -> dict[SiloId, int]:
@@ -144,14 +145,15 @@ def beat(reply: Any, mark: str, silo: SiloId, who: str) -> Beat:
         )
     if type(reply) is not list:
         raise other_genesis(mark)
-    letter, heartbeat, version, time = reply
-    return Beat(
-        status=rows.status_of(letter),
-        heartbeat=heartbeat,
-        version=version,
-        time=_time(time),
-        identity=who,
-    )
+    with damage.reading("the membership table"):
+        letter, heartbeat, version, time = reply
+        return Beat(
+            status=rows.status_of(letter),
+            heartbeat=int(heartbeat),
+            version=int(version),
+            time=_time(time),
+            identity=who,
+        )
 
 
 def owner(partition: int, reply: Any) -> Owner:
@@ -161,15 +163,24 @@ def owner(partition: int, reply: Any) -> Owner:
             f"partition {partition} has no owner record of this service. Nothing was changed. "
             "Restore the store from a backup."
         )
-    silo, epoch, token, commits = reply[:4]
-    posted, first_epoch, earliest = reply[4:] or (0, 0, None)
-    return Owner(
-        partition=partition,
-        silo=SiloId(silo.decode()) if silo else None,
-        epoch=int(epoch),
-        token=Token(token),
-        commits=int(commits),
-        posted=posted,
-        first_posted_epoch=first_epoch,
-        earliest_due_ms=None if earliest is None else int(earliest),
-    )
+    with damage.reading(f"the owner record of partition {partition}"):
+        silo, epoch, token, commits = reply[:4]
+        posted, first_epoch, earliest = reply[4:] or (0, 0, None)
+        return Owner(
+            partition=partition,
+            silo=SiloId(silo.decode()) if silo else None,
+            epoch=int(epoch),
+            token=Token(bytes(token)),
+            commits=int(commits),
+            posted=posted,
+            first_posted_epoch=first_epoch,
+            earliest_due_ms=None if earliest is None else int(earliest),
+        )
+
+
+def genesis(cluster: str, mark: bytes, partitions: bytes, ring: bytes) -> Genesis:
+    """Read how the service was created."""
+    with damage.reading(f"what service {cluster!r} was created with"):
+        return Genesis(
+            mark=mark.decode(), cluster=cluster, partitions=int(partitions), ring=int(ring)
+        )

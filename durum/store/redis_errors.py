@@ -41,6 +41,7 @@ PASSING: Final = frozenset(
 # A slot is on its way, and a key that a script names itself has gone or come already. Our scripts touch
 # those before all others, in ways that may be repeated.
 _ELSEWHERE: Final = "access a non local key"
+_NO_NUMBER: Final = "value is not an integer"
 _SETTINGS: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "NOPROTO"))
 
 
@@ -78,6 +79,11 @@ def translate(text: str, url: str) -> errors.DurumError:
         return Damaged(
             f"{url}: a key of Durum's holds something else ({text}). The operation changed nothing. "
             "Look for another program that writes to this database."
+        )
+    if _NO_NUMBER in text:
+        return Damaged(
+            f"{url}: a record of Durum's holds something else than a number ({text}). The operation changed "
+            "nothing. Look for another program that writes to this database, or restore the record."
         )
     if code in _REFUSED:
         return Refused(

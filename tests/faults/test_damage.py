@@ -155,6 +155,21 @@ async def test_operators_are_told_of_damage_at_once(own: Fleet, server: Server) 
         assert await cluster.actor(Counter, "good").add(1) == 1
 
 
+# What all silos read --------------------------------------------------------------------------------
+
+
+async def test_damaged_membership_table_is_an_outage(own: Fleet, server: Server) -> None:
+    """Nobody can tell who lives any more. Every silo says so and ends, and a new one does not begin."""
+    silos = await own.started(2)
+    server.ask("HSET", Keys(own.cluster).members, "v", "seven")
+    assert [await own.ended(silo) for silo in silos] == [exits.STORE] * 2
+    assert own.log().count("DataLoss: the membership table is damaged") == 2
+    assert "Traceback" not in own.log()
+    ended = await own.refused()
+    assert ended.code == exits.STORE, ended.err
+    assert "Traceback" not in ended.err
+
+
 # The end of a log -----------------------------------------------------------------------------------
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from durum import errors
 from durum.clock import SystemClock
-from durum.ids import GrainId, SystemEntropy
+from durum.ids import GrainId, SystemEntropy, Token
 from durum.store import redis_pipe
 from durum.store.effects import Outgoing
-from durum.store.protocol import NEVER_OWNED, Committed, Genesis, Level, Record, Store
+from durum.store.protocol import NEVER_OWNED, Committed, Genesis, Level, Record, Store, Take
 from durum.store.urls import open_store
 from durum.views import Status
 from tests.support.servers import PRODUCTS, Server
@@ -304,9 +304,59 @@ async def test_foreign_key_in_our_place_is_data_loss_and_writes_nothing(
         await on_server.store.commit(commit(token, grain=BOB))
     assert await on_server.store.load(0, token, ALICE) == Record(version=0, state=None)
     server.ask("HSET", "durum:{shop:1}:own", "t", b"x" * 16)
-    with pytest.raises(errors.StoreUnavailable):
+    with pytest.raises(errors.DataLoss):
         await on_server.store.commit(commit(b"x" * 16, partition=1))  # type: ignore[arg-type]
     assert b"durum:{shop:1}:g:" not in server.ask("KEYS", "*")
+
+
+MEMBERS = "durum:{shop}:members"
+OWNER = "durum:{shop:2}:own"
+
+
+@pytest.mark.parametrize(
+    ("damage", "noticed_by"),
+    [
+        (("HSET", MEMBERS, "v", "seven"), {"read_table", "beat"}),
+        (("HDEL", MEMBERS, "v"), {"read_table", "beat"}),
+        (("HSET", MEMBERS, f"h:{SILO}", "x"), {"read_table", "beat"}),
+        (("HSET", MEMBERS, f"s:{SILO}", b"\xc1"), {"read_table", "beat"}),
+        (("HSET", MEMBERS, "s:\udcff".encode(errors="surrogateescape"), b"A"), {"read_table"}),
+        (("HSET", MEMBERS, "p", "x"), {"genesis", "owners"}),
+        (("HDEL", MEMBERS, "p"), {"genesis", "owners"}),
+        (("HSET", MEMBERS, "m", b"\xff"), {"genesis", "read_table", "beat", "owners"}),
+        (("HSET", OWNER, "e", "seven"), {"owners", "take"}),
+        (("HDEL", OWNER, "e"), {"owners"}),
+        (("HSET", OWNER, "c", "seven"), {"owners", "take"}),
+        (("HSET", OWNER, "s", b"\xff"), {"owners"}),
+        (("HDEL", OWNER, "t"), {"owners", "take"}),
+    ],
+    ids=lambda value: " ".join(map(str, value[1:])) if isinstance(value, tuple) else None,
+)
+async def test_damaged_table_is_data_loss(
+    server: Server, on_server: Service, damage: tuple[str | bytes, ...], noticed_by: set[str]
+) -> None:
+    """A number that is none must end in words that lead to it: not as an error of ours, and not as a store
+    that is asked again for ever.
+    """
+    store, mark = on_server.store, on_server.mark
+    await store.write_row(mark, row(), seen=None, version=0)
+    await store.beat(mark, SILO)
+    server.ask(*damage)
+    take = Take(partition=2, seen=NEVER_OWNED, token=Token(b"n" * 16), silo=SILO)
+    operations: dict[str, Callable[[], Any]] = {
+        "genesis": store.genesis,
+        "read_table": lambda: store.read_table(mark),
+        "beat": lambda: store.beat(mark, SILO),
+        "owners": lambda: store.owners(mark),
+        "take": lambda: store.take(mark, [take]),
+    }
+    noticed = set()
+    for name, operation in operations.items():
+        try:
+            await operation()
+        except errors.DataLoss:
+            noticed.add(name)
+    assert noticed == noticed_by
 
 
 async def test_creation_cut_short_is_completed_and_never_repeated(
