@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 
 import pytest
 
@@ -29,10 +30,10 @@ async def test_silo_without_descriptors_serves_whom_it_knows(own: Fleet) -> None
     async with own.connect() as cluster, load(cluster) as calls:
         key = next(keys_at(cluster, Counter, poor))
         assert await cluster.actor(Counter, key).get() == 0
-        async with contextlib.AsyncExitStack() as strangers:
+        with contextlib.ExitStack() as strangers:
             for _ in range(100):
-                _, writer = await asyncio.open_connection(*split_address(address))
-                strangers.callback(writer.transport.abort)
+                line = await asyncio.to_thread(socket.create_connection, split_address(address))
+                strangers.enter_context(line)
             assert await cluster.actor(Counter, key).add(1) == 1
             await calls.passes(50)
         async with own.connect(address) as newcomer:
