@@ -17,6 +17,20 @@ from durum.telemetry import Log
 _log = Log("durum.tasks")
 
 
+def heed_cancellation() -> None:
+    """End this task if it was cancelled, whatever has become of the exception that told it so.
+
+    To be asked after calls of libraries that may lose it: redis-py does while it connects, and a loop around
+    that would go on for ever.
+
+    Raises:
+        CancelledError: it was.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class TaskOwner:
     """The tasks of one object.
 

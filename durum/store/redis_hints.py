@@ -14,6 +14,7 @@ from durum.clock import Clock
 from durum.ids import Entropy
 from durum.store.redis_pipe import Pipe
 from durum.store.redis_url import Place
+from durum.tasks import heed_cancellation
 
 _PAUSE_S: Final = 0.5
 _LISTEN_S: Final = 1.0
@@ -62,12 +63,14 @@ class Hints:
                 pubsub = client.pubsub()
                 try:
                     await pubsub.subscribe(self._channel)
+                    heed_cancellation()
                     yield
                     # Where another server is the primary now, this one publishes nothing any more.
                     while self._still(pipe):
                         message = await pubsub.get_message(
                             ignore_subscribe_messages=True, timeout=_LISTEN_S
                         )
+                        heed_cancellation()
                         if message is not None:
                             yield
                 except (redis.exceptions.RedisError, OSError):
@@ -75,6 +78,7 @@ class Hints:
                 finally:
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
                     await client.aclose()
+            heed_cancellation()
             await self._clock.sleep(_PAUSE_S * (1 + self._entropy.fraction()))
 
     def _still(self, pipe: Pipe) -> bool:

@@ -22,7 +22,7 @@ from durum.store import redis_errors
 from durum.store.redis_line import Entry
 from durum.store.redis_pipe import Guide, Pipe
 from durum.store.redis_url import Place
-from durum.tasks import TaskOwner
+from durum.tasks import TaskOwner, heed_cancellation
 from durum.telemetry import Log
 
 _POLL_S: Final = 1.0
@@ -113,16 +113,19 @@ class Sentinels(Guide):
             pubsub = sentinel.pubsub()
             try:
                 await pubsub.subscribe(_PROMOTED)
+                heed_cancellation()
                 while True:
                     message = await pubsub.get_message(
                         ignore_subscribe_messages=True, timeout=_LISTEN_S
                     )
+                    heed_cancellation()
                     if message is not None:
                         self._soon.set()
             except (redis.exceptions.RedisError, OSError):
                 pass  # not there, or not allowed: it is asked every second as well
             finally:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
+            heed_cancellation()
             await self._clock.sleep(_LISTEN_S)
 
     async def _primary(self) -> tuple[str, int]:

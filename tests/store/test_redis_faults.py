@@ -457,6 +457,24 @@ async def test_reconnecting_is_at_most_ten_times_a_second(
     await store.close()
 
 
+async def test_listening_ends_when_it_is_cancelled_at_whatever_step(
+    server: Server, on_server: Service
+) -> None:
+    """A library below may lose a cancellation, and a silo that is to end would then wait for ever."""
+
+    async def listen() -> None:
+        async for _ in on_server.store.hints():
+            pass
+
+    for steps in range(40):
+        listening = asyncio.create_task(listen())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        listening.cancel()
+        _, pending = await asyncio.wait([listening], timeout=5)
+        assert not pending, f"cancelled after {steps} steps"
+
+
 async def test_stream_that_is_not_redis_ends_in_a_typed_error(open_it: Open) -> None:
     """A wrong port in the URL."""
 
