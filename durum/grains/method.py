@@ -172,6 +172,22 @@ class Method:
             given = self._unpack_slowly(args, exc)
         return {each.name: value for each, value in zip(self.parameters, given, strict=True)}
 
+    def canonical(self, args: bytes) -> bytes:
+        """Arguments in the one form that all who mean the same have: sets in order, defaults filled in.
+
+        Two processes write the same set in different orders, and the command line names its arguments.
+
+        Raises:
+            ArgumentError: they do not fit.
+        """
+        if self.opaque:
+            return args  # of what is pickled nobody knows another form
+        given = self.unpack(args)
+        try:
+            return values.encode_sorted(list(given.values()))
+        except Exception:  # noqa: BLE001 - beyond what the one encoder knows; then as it came
+            return args
+
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Write a call's arguments: one msgpack array in the signature's order.
 

@@ -189,7 +189,9 @@ class Administration:
     async def _erase(self, grain: GrainId, holding: Tenure) -> bool:
         """Erase it, whatever of its own commits may still be on their way."""
         store, partition, token = self._services.store, holding.partition, holding.token
-        keep_s = self._services.config.limits.reply_window_s
+        kind = self._catalog.kind_of(grain)
+        window_s = None if kind is None else kind.options.reply_window_s
+        keep_s = window_s or self._services.config.limits.reply_window_s
         existed = unknown = False
         last: errors.DurumError | None = None
         for _ in range(_ATTEMPTS):

@@ -18,15 +18,16 @@ from durum.grains.carried import CARRIED
 from durum.grains.events import Events
 from durum.grains.kind import GrainKind
 from durum.ids import GrainId
-from durum.silo import refusals, replies
+from durum.silo import refusals
 from durum.silo.durable import Durable
+from durum.silo.keyed import KeyedCalls
 from durum.silo.mailbox import Mailbox
 from durum.silo.services import Services
 from durum.silo.settlement import Settlement
 from durum.silo.stored import StoredEntries
 from durum.silo.turn import CURRENT, Hook, Turn
 from durum.store.damage import Damaged
-from durum.wire.messages import Failure, Reply
+from durum.wire.messages import Reply
 
 
 class Tracking(Protocol):
@@ -60,7 +61,7 @@ class Performer:
         "_durable",
         "_grain",
         "_held",
-        "_keys",
+        "_keyed",
         "_kind",
         "_lost",
         "_mailbox",
@@ -91,7 +92,7 @@ class Performer:
         self._services = services
         self._tracking = tracking
         self._lost = lost
-        self._keys: dict[str, tuple[Turn, asyncio.Event]] = {}  # that run, of a reentrant kind
+        self._keyed: KeyedCalls | None = None  # few activations ever get such a call
         self._pumping = False
         self._committing = kind.durable or kind.events is not None
         self._strict = kind.options.strict_reads
@@ -299,8 +300,10 @@ class Performer:
         turn.begun = True
         try:
             if turn.key:
-                await self._know_replies(turn)
-                remembered = self._recall(turn)
+                if self._keyed is None:
+                    store_time = self._services.store_time
+                    self._keyed = KeyedCalls(self._grain, self._kind, self._durable, store_time)
+                remembered = await self._keyed.answer(turn)
                 if remembered is not None:
                     turn.answer(remembered)
                     return self.end(turn)
@@ -333,27 +336,6 @@ class Performer:
             return self._settlement.refuse(turn, self._late(turn))
         return self._run(turn)
 
-    async def _know_replies(self, turn: Turn) -> None:
-        """Have the remembered replies at hand, and no other run of this key under way."""
-        while (running := self._keys.get(turn.key)) is not None:
-            await running[1].wait()
-        if self._kind.options.reentrant:
-            self._keys[turn.key] = (turn, asyncio.Event())
-        if self._durable.replies is None:
-            await self._durable.load_replies()
-
-    def _recall(self, turn: Turn) -> Reply | Failure | None:
-        known = self._durable.replies
-        if turn.read_only:
-            raise errors.ArgumentError(
-                f"idempotency_key: {self._kind.name}.{turn.method.name} is @read_only and records"
-                " nothing; the call did not run. Call it without a key."
-            )
-        if known is None:
-            raise errors.DurumBug(f"{turn!r}: replies were not loaded")
-        call = replies.digest_call(turn.method.name, turn.call.args)
-        return known.recall(replies.digest_key(turn.key), call, self._services.store_time())
-
     def _late(self, turn: Turn) -> errors.CallTimeout:
         return errors.CallTimeout(
             f"{turn.call.grain}: its deadline passed while it waited; the call did not run.",
@@ -363,9 +345,8 @@ class Performer:
     def end(self, turn: Turn) -> None:
         """A turn that ran, or was about to, is over: the next ones may begin."""
         self.forget(turn)
-        if turn.key and (running := self._keys.get(turn.key)) is not None and running[0] is turn:
-            del self._keys[turn.key]
-            running[1].set()
+        if turn.key and self._keyed is not None:
+            self._keyed.ended(turn)
         self._mailbox.done(turn)
         outer = turn.outer
         if outer is not None and not self._mailbox.has_inside(outer):

@@ -51,6 +51,12 @@ def limits_of(options: KindOptions, limits: Limits) -> Limits:
     )
 
 
+_PASSING = (
+    *(errors.CallTimeout, errors.CommitFailed, errors.NotServing, errors.Overloaded),
+    *(errors.ShuttingDown, errors.SiloLost, errors.StreamMoved),
+    *(errors.ClusterError, errors.StoreUnavailable, errors.Superseded),
+)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(_Entry).decode
 _outcomes: msgspec.msgpack.Decoder[Reply | Failure] = msgspec.msgpack.Decoder(Reply | Failure)
@@ -66,6 +72,19 @@ def digest_call(method: str, args: bytes) -> bytes:
     digest = blake2b(method.encode() + b"\0", digest_size=8, person=b"durum.call")
     digest.update(args)
     return digest.digest()
+
+
+def passes(exc: BaseException) -> bool:
+    """Whether what a method raised says only that something could not be reached in time.
+
+    Remembered, it would be the answer for a whole day, though a repeat a second later would do. Nothing of
+    the turn was kept, so a repeat runs as after a crash.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(passes(each) for each in exc.exceptions)
+    if isinstance(exc, errors.CommitFailed) and exc.did_run is errors.DidRun.YES:
+        return False
+    return isinstance(exc, _PASSING)
 
 
 class RememberedReplies:

@@ -139,7 +139,7 @@ class Settlement:
             text = f"{exc}; {_KEPT[turn.kept]}. It can be repeated if what it did may be."
             return self.refuse(turn, errors.CommitFailed(text, turn.kept))
         outcome = failure.encode(exc, turn.call.id, turn.kept)
-        if turn.key:
+        if turn.key and not (turn.kept is DidRun.ROLLED_BACK and replies.passes(exc)):
             return self.settle(turn, outcome, with_state=False)
         turn.answer(outcome)
         return self._end(turn)
@@ -221,9 +221,8 @@ class Settlement:
         known = self._durable.replies
         if known is None:
             raise errors.DurumBug(f"{turn!r}: replies were not loaded")
-        call = replies.digest_call(turn.method.name, turn.call.args)
         key = replies.digest_key(turn.key)
-        return known.remember(key, call, outcome, self._services.store_time())
+        return known.remember(key, turn.digest(), outcome, self._services.store_time())
 
     def encoded(self, turn: Turn, value: object) -> bytes:
         """What the method returned, as bytes; raises where it may not be answered."""

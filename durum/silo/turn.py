@@ -11,7 +11,9 @@ import msgspec
 
 from durum import errors
 from durum.errors import DidRun
+from durum.grains.method import Method
 from durum.ids import SiloId
+from durum.silo import replies
 from durum.silo.effects import Staged
 from durum.silo.meters import Meter
 from durum.wire.messages import AnyMessage, Call, Failure, Hop, Reply
@@ -115,6 +117,17 @@ class Turn(msgspec.Struct, eq=False):
     def uncommitted(self) -> bool:
         """Whether it has changed durable fields since its last commit."""
         return not self.read_only and self.grain.changed()
+
+    def digest(self) -> bytes:
+        """What tells it from another call under the same idempotency key.
+
+        Raises:
+            ArgumentError: its arguments do not fit.
+        """
+        method, args = self.method, self.call.args
+        if isinstance(method, Method):
+            args = method.canonical(args)
+        return replies.digest_call(method.name, args)
 
     def hops(self) -> tuple[Hop, ...]:
         """The chain of a call that this turn makes."""

@@ -167,7 +167,7 @@ def simulated(test: Callable[[House], Coroutine[Any, Any, None]]) -> Callable[[]
     return runs
 
 
-async def outcome(call: Awaitable[T]) -> T | BaseException:
+async def outcome(call: Awaitable[T]) -> T | Exception:
     """What a call returned or raised, as a value."""
     try:
         return await call

@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from durum import errors
+from durum.config import Limits
 from durum.errors import DidRun
 from durum.grains.actor import Actor, read_only
-from durum.grains.reference import options
+from durum.grains.kind import kind_of
+from durum.grains.reference import CallOptions, Target, options
 from durum.testing.store import Stage
 from durum.testing.store_client import Operation
+from durum.wire import values
 from durum.wire.messages import Call, Cancel
 from tests.support.turns import SMALL, Fate, House, outcome, settled, simulated
 
@@ -352,3 +355,154 @@ async def test_keyed_call_that_expires_while_its_replies_are_read_does_not_run(
     assert sink.answers[1].did_run is DidRun.NO  # type: ignore[attr-defined]
     assert await till.count() == 0
     assert house.busy() == 0
+
+
+class Mirror(Actor):
+    """Calls itself, directly and through another."""
+
+    runs: int = 0
+
+    async def add(self, amount: int) -> int:
+        self.runs += amount
+        return self.runs
+
+    async def add_by(self, way: list[str], key: str) -> int:
+        if not way:
+            return await options(self.actor(Mirror, self.key), idempotency_key=key).add(1)
+        return await self.actor(Mirror, way[0]).add_to(way[1:], key)
+
+    async def add_to(self, way: list[str], key: str) -> int:
+        return await options(self.actor(Mirror, way[0]), idempotency_key=key).add(1)
+
+
+class FreeMirror(Mirror, reentrant=True):
+    async def add_by(self, way: list[str], key: str) -> int:
+        return await options(self.actor(FreeMirror, self.key), idempotency_key=key).add(1)
+
+
+@simulated
+async def test_key_used_again_by_what_its_own_call_waits_for_is_a_deadlock(house: House) -> None:
+    """Run, it would be the second effect under one key; to wait for the first, it would wait for itself."""
+    cluster = await house.open([Mirror, FreeMirror])
+    mirror, free = cluster.actor(Mirror, "m"), cluster.actor(FreeMirror, "m")
+    before = house.loop.time()
+    for one, way in ((mirror, []), (mirror, ["n", "m"]), (free, [])):
+        failed = await outcome(
+            options(one, idempotency_key=f"k{len(way)}").add_by(way, f"k{len(way)}")
+        )
+        assert isinstance(failed, errors.Deadlock)
+        assert "idempotency key 'k" in str(failed)
+    assert house.loop.time() - before < 1
+    assert await options(mirror, idempotency_key="a").add_by([], "b") == 1
+    assert await options(mirror, idempotency_key="c").add_by(["n", "m"], "d") == 2
+    assert await options(free, idempotency_key="a").add_by([], "b") == 1
+
+
+class Basket(Actor):
+    items: dict[str, int] = {}
+
+    async def put(self, names: set[str], counts: dict[str, int], each: int = 1) -> int:
+        for name in names:
+            self.items[name] = self.items.get(name, 0) + each
+        return sum(self.items.values())
+
+
+@simulated
+async def test_arguments_that_mean_the_same_are_the_same_call(house: House) -> None:
+    """Another process writes the same set in another order, and the command line names its arguments: whoever
+    repeats a call from there must not be told that it is another one."""
+    cluster = await house.open([Basket])
+    basket = options(cluster.actor(Basket, "b"), idempotency_key="k")
+    assert await basket.put({"a", "b"}, {"x": 1, "y": 2}) == 2
+    assert await basket.put({"b", "a"}, {"y": 2, "x": 1}, 1) == 2
+    method = kind_of(Basket).methods["put"]
+    for args in (
+        values.encode([["a", "b"], {"x": 1, "y": 2}]),
+        values.encode([["b", "a"], {"y": 2, "x": 1}, 1]),
+        values.encode({"counts": {"x": 1, "y": 2}, "names": ["b", "a"]}),
+        values.json_arguments({"names": '["b", "a"]', "counts": '{"x": 1, "y": 2}', "each": "1"}),
+    ):
+        target = Target(kind_of(Basket), "b")
+        reply = await cluster.router.call(target, method, args, CallOptions(None, "k"))
+        assert reply == values.encode(2)
+    for other in ({"a"}, {"a", "b", "c"}):
+        assert isinstance(await outcome(basket.put(other, {})), errors.ArgumentError)
+    assert isinstance(
+        await outcome(basket.put({"a", "b"}, {"x": 1, "y": 2}, 3)), errors.ArgumentError
+    )
+
+
+@simulated
+async def test_deleted_actor_remembers_its_calls_for_the_window_of_its_kind(house: House) -> None:
+    """What it did before is done, and doing it again on its successor would be the second time."""
+
+    class Lasting(Till, reply_window=timedelta(seconds=1000)):
+        pass
+
+    config = msgspec.structs.replace(SMALL, limits=Limits(reply_window_s=100.0))
+    cluster = await house.open([Lasting], config)
+    till = cluster.actor(Lasting, "t")
+    assert await keyed(till).pay(5) == 105
+    assert await cluster.admin.delete(Lasting, "t")
+    house.kill("a")
+    await asyncio.sleep(900)
+    await house.start("a#2", [Lasting], config)
+    await cluster.actor(Lasting, "other").pay(1)
+    assert await cluster.admin.delete(Lasting, "other")  # an embedded store tidies up with it
+    assert await keyed(till).pay(5) == 105
+    assert await till.count() == 0
+
+
+class Courier(Actor):
+    tries: int = 0
+
+    async def bring(self, to: str, seconds: float) -> int:
+        """Calls another one under a key of its own; the time it has is its caller's."""
+        self.tries += 1
+        other = options(self.actor(Till, to), idempotency_key=f"{self.context.key} paid")
+        return await other.pay_slowly(5, seconds)
+
+    async def bring_in_group(self, to: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(options(self.actor(Till, to), timeout=0.5).pay_slowly(1, 1.0))
+
+    async def bring_after_saving(self, to: str) -> None:
+        self.tries += 1
+        await self.save()
+        await options(self.actor(Till, to), timeout=0.5).pay_slowly(1, 1.0)
+
+    async def count(self) -> int:
+        return self.tries
+
+
+@simulated
+async def test_what_could_not_be_reached_in_time_is_not_the_answer_for_a_day(house: House) -> None:
+    """The caller lost patience, so did the method with whom it called: nothing was kept; a repeat may do."""
+    cluster = await house.open([Till, Courier])
+    courier, till = cluster.actor(Courier, "c"), cluster.actor(Till, "t")
+    keyed = options(courier, idempotency_key="k")
+    for _ in range(3):
+        failed = await outcome(options(keyed, timeout=0.5).bring("t", 1.0))
+        assert isinstance(failed, errors.CallTimeout)
+        await asyncio.sleep(1)
+    assert await keyed.bring("t", 1.0) == 105
+    assert await keyed.bring("t", 1.0) == 105
+    assert (await courier.count(), await till.count()) == (1, 1)
+
+
+@simulated
+async def test_own_time_limits_of_a_method_are_no_answer_either(house: House) -> None:
+    """Also where they come in a group; but what was saved before is, since that must not be done again."""
+    cluster = await house.open([Till, Courier])
+    courier = cluster.actor(Courier, "c")
+    grouped = options(courier, idempotency_key="g")
+    for _ in range(2):
+        failed = await outcome(grouped.bring_in_group("t"))
+        assert isinstance(failed, ExceptionGroup)
+    assert (await cluster.admin.inspect(Courier, "c")).replies == 0
+    saved = options(courier, idempotency_key="s")
+    first = await outcome(saved.bring_after_saving("t"))
+    assert isinstance(first, errors.CallTimeout)
+    assert first.did_run is DidRun.YES
+    assert isinstance(await outcome(saved.bring_after_saving("t")), errors.CallTimeout)
+    assert await courier.count() == 1
