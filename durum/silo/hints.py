@@ -31,18 +31,19 @@ _log: Final = Log("durum.hints")
 class _News:
     """What one partition's owner has not been told yet."""
 
-    __slots__ = ("due_ms", "grain", "posted")
+    __slots__ = ("doubtful", "due_ms", "grain", "posted")
 
     def __init__(self, grain: GrainId) -> None:
         self.grain = grain
         self.due_ms: int | None = None
-        self.posted = False
+        self.posted = self.doubtful = False
 
-    def add(self, due_ms: int | None, *, posted: bool) -> None:
+    def add(self, due_ms: int | None, *, posted: bool, doubtful: bool) -> None:
         """There is more."""
         if due_ms is not None:
             self.due_ms = due_ms if self.due_ms is None else min(self.due_ms, due_ms)
         self.posted = self.posted or posted
+        self.doubtful = self.doubtful or doubtful
 
 
 class Hints:
@@ -81,10 +82,15 @@ class Hints:
         first: int,  # noqa: ARG002 - an Office's
     ) -> None:
         """A grain that is hosted here has committed."""
-        self.doubted(partition, token, grain, staged)
+        self._note(partition, token, grain, staged, doubtful=False)
 
     def doubted(self, partition: int, token: Token, grain: GrainId, staged: Staged) -> None:
         """It may have."""
+        self._note(partition, token, grain, staged, doubtful=True)
+
+    def _note(
+        self, partition: int, token: Token, grain: GrainId, staged: Staged, *, doubtful: bool
+    ) -> None:
         if hosted_grain(token) is None or self._holdings.holding(partition) is not None:
             return  # the offices know
         due = [due_ms for due_ms in staged.wake.values() if due_ms is not None]
@@ -94,7 +100,7 @@ class Hints:
         if news is None:
             news, telling = _News(grain), False
             self._news[partition] = news
-        news.add(min(due, default=None), posted=bool(staged.send))
+        news.add(min(due, default=None), posted=bool(staged.send), doubtful=doubtful)
         if not telling:
             services = self._services
             services.tasks.start(
@@ -105,7 +111,7 @@ class Hints:
         pause_s = _FIRST_PAUSE_S
         while (news := self._news.get(partition)) is not None:
             fresh = self._news[partition] = _News(news.grain)
-            args = wire.encode(wire.Hint(news.due_ms, posted=news.posted))
+            args = wire.encode(wire.Hint(news.due_ms, news.posted, news.doubtful))
             timeout_ms = int(self._services.config.limits.call_timeout_s * 1000)
             try:
                 answer = await self._router.relay(Call(0, news.grain, wire.HINT, args, timeout_ms))
@@ -117,7 +123,7 @@ class Hints:
                     del self._news[partition]
                 continue
             _log.debug("owner not told yet", partition=partition, error=answer.text)
-            fresh.add(news.due_ms, posted=news.posted)
+            fresh.add(news.due_ms, posted=news.posted, doubtful=news.doubtful)
             await self._services.clock.sleep(pause_s)
             pause_s = min(_LAST_PAUSE_S, 2 * pause_s)
 
@@ -129,7 +135,7 @@ class Hints:
         if told.due_ms is not None:
             self._wake_ups.suspect(holding.partition, told.due_ms)
         if told.posted:
-            self._post.look(holding.partition)
+            self._post.look(holding.partition, doubtful=told.doubtful)
         return True
 
     def __repr__(self) -> str:

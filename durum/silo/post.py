@@ -131,11 +131,20 @@ class PostOffice:
         if holding is not None and staged.send:
             self._desk(holding).doubt()
 
-    def look(self, partition: int) -> None:
-        """Somebody else may have committed messages to a partition's outbox."""
+    def look(self, partition: int, *, doubtful: bool = False) -> None:
+        """Somebody else may have committed messages to a partition's outbox.
+
+        Args:
+            partition: which.
+            doubtful: nobody knows whether, and they may land later.
+        """
         holding = self._held.get(partition)
-        if holding is not None:
-            desk = self._desk(holding)
+        if holding is None:
+            return
+        desk = self._desk(holding)
+        if doubtful:
+            desk.doubt()
+        else:
             desk.outbox.doubt()
             desk.pump()
 

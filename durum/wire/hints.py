@@ -15,10 +15,12 @@ class Hint(msgspec.Struct, array_like=True, frozen=True):
     Args:
         due_ms: the least time of wake-ups that it has set, in the store's milliseconds, or None.
         posted: whether it has sent messages.
+        doubtful: or may have: the commit may land late.
     """
 
     due_ms: int | None
     posted: bool
+    doubtful: bool = False
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
