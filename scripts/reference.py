@@ -18,7 +18,7 @@ import msgspec
 import durum
 from durum import config, errors, testing
 from durum.cli import exits
-from durum.client import admin, sights, transfer
+from durum.client import admin, letters, sights, transfer
 from durum.grains import context
 from durum.testing import actors, plugin
 from scripts import command_line, docstrings
@@ -72,6 +72,8 @@ def pages() -> dict[str, str]:
                 ("Admin", admin.Admin),
                 *((n, getattr(sights, n)) for n in ("Grain", "Page", "Silo")),
                 ("Progress", transfer.Progress),
+                *((n, getattr(letters, n)) for n in ("MessageAdmin", "DeadLetter", "DeadLetterPage")),
+                ("Backlog", letters.Backlog),
             ],
             "durum.client.admin",
         ),

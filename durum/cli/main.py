@@ -29,6 +29,7 @@ SUMMARIES: Final = {
     "evict": "Take one grain out of memory.",
     "delete": "Take one grain's state away.",
     "reminders": "List, show, set and cancel reminders.",
+    "dead-letters": "List, show, retry and drop messages that could not be taken.",
     "export": "Copy a service into a file, while it runs.",
     "import": "Copy the grains of a file into a service that runs.",
     "completion": "Print a script that completes durum's commands and options.",
@@ -38,7 +39,7 @@ SUMMARIES: Final = {
 
 def command_of(name: str) -> click.Command:
     """Import a command's module, and give the command."""
-    module = f"{name}_" if iskeyword(name) else name
+    module = f"{name}_" if iskeyword(name) else name.replace("-", "_")
     command = import_module(f"durum.cli.{module}").command
     assert isinstance(command, click.Command)  # noqa: S101 - our own modules
     return command

@@ -18,6 +18,7 @@ import msgspec
 
 from durum import errors, ids
 from durum.client import transfer
+from durum.client.letters import MessageAdmin
 from durum.client.links import Links
 from durum.client.reminders import ReminderAdmin
 from durum.client.router import Router
@@ -44,6 +45,7 @@ class Admin:
 
     Attributes:
         reminders: those of all actors; see ReminderAdmin.
+        messages: that wait, and dead letters; see MessageAdmin.
     """
 
     def __init__(self, router: Router, links: Links, timeout_s: float, cluster: str) -> None:
@@ -52,6 +54,7 @@ class Admin:
         self._links = links
         self._timeout_ms = int(timeout_s * 1000)
         self.reminders = ReminderAdmin(self._ask_grain, self._ask_all)
+        self.messages = MessageAdmin(self._ask_grain, self._ask_all)
 
     async def silos(self) -> list[Silo]:
         """All silos in the membership table, in the order of their ids, each with its counters."""

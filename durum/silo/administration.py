@@ -19,6 +19,7 @@ from durum.silo import refusals
 from durum.silo.catalog import Catalog
 from durum.silo.copies import Copies
 from durum.silo.holdings import Tenure
+from durum.silo.letter_desk import LetterDesk
 from durum.silo.meters import OK
 from durum.silo.reason import Reason
 from durum.silo.reminder_desk import ReminderDesk
@@ -31,6 +32,7 @@ from durum.telemetry import Log
 from durum.views import View
 from durum.wire import administration as wire
 from durum.wire import copies as copies_wire
+from durum.wire import letters as letter_wire
 from durum.wire import reminders as reminder_wire
 from durum.wire.hints import HINT
 from durum.wire.messages import Call, Reply
@@ -56,6 +58,7 @@ class Administration:
         look: the silo's counters now.
         desk: answers about reminders.
         hint: see Hints.hint.
+        letters: answers about messages.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Administration:
         look: Callable[[], SiloStatistics],
         desk: ReminderDesk,
         hint: Callable[[Call, Tenure], Awaitable[object]],
+        letters: LetterDesk,
     ) -> None:
         self._silo = silo
         self._partitions = partitions
@@ -87,6 +91,8 @@ class Administration:
             wire.NOW: self._now,
             reminder_wire.WAKE_UPS: desk.wake_ups,
             reminder_wire.TRUST_CLOCK: desk.trust_clock,
+            letter_wire.LETTERS: letters.letters,
+            letter_wire.WAITING: letters.waiting,
         }
         self._owned: dict[str, Callable[[Call, Tenure], Awaitable[object]]] = {
             wire.INSPECT: self._inspect,
@@ -96,6 +102,7 @@ class Administration:
             copies_wire.PASTE: copies.paste,
             reminder_wire.REMINDERS: desk.reminders,
             HINT: hint,
+            letter_wire.LETTER: letters.letter,
         }
 
     def take(self, sink: Sink, call: Call, holding: Tenure | None) -> None:

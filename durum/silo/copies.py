@@ -139,6 +139,10 @@ class Copies:
         """Answer PASTE."""
         ask = msgspec.msgpack.decode(call.args, type=wire.Paste)
         answer = wire.Pasted(0, occupied=True)
+        if ask.version is None and not ask.replace:
+            version = await self._occupied(call.grain, holding)
+            if version is not None:  # nobody is disturbed where nothing is to be written
+                return wire.Pasted(version, occupied=True)
 
         async def write() -> None:
             nonlocal answer
@@ -195,11 +199,19 @@ class Copies:
         store, partition, token = self._services.store, holding.partition, holding.token
         if record.state is None and not await self._has_parts(grain, holding):
             return record.version
-        unfinished = await store.scan_parts(partition, token, grain, _SLICES, b"", 1)
-        if not (replace or unfinished):
+        if not replace and await self._occupied(grain, holding) is not None:
             return None
         keep_s = self._services.config.limits.reply_window_s
         return (await store.erase(partition, token, grain, record.version, keep_s=keep_s)).version
+
+    async def _occupied(self, grain: GrainId, holding: Tenure) -> int | None:
+        """The version of a grain that keeps something, unless it is a copy without an end; else None."""
+        store, partition, token = self._services.store, holding.partition, holding.token
+        record = await store.load(partition, token, grain)
+        if record.state is None and not await self._has_parts(grain, holding):
+            return None
+        unfinished = await store.scan_parts(partition, token, grain, _SLICES, b"", 1)
+        return None if unfinished else record.version
 
     async def _complete(
         self, grain: GrainId, holding: Tenure, piece: wire.Piece, staged: Staged

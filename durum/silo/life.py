@@ -28,6 +28,7 @@ from durum.silo.gateway import Gateway
 from durum.silo.inward import InwardLink
 from durum.silo.joining import Joining, identify
 from durum.silo.lease import Lease
+from durum.silo.letter_desk import LetterDesk
 from durum.silo.membership import Membership
 from durum.silo.meters import Meters
 from durum.silo.offices import Offices
@@ -216,6 +217,7 @@ class Life:
             look=self._look,
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
             hint=self.offices.hints.hint,
+            letters=LetterDesk(ports, self.services, self.catalog, self.offices.post),
         )
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.open(
@@ -302,6 +304,7 @@ class Life:
             methods=meters.methods(),
             kinds=meters.kinds(),
             wake_ups=self.offices.wake_ups.statistics(),
+            post=self.offices.post.statistics(),
             observers=services.observers.statistics(),
             store=StoreStatistics(
                 url=self._store.url,

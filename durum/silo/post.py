@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from durum.ids import GrainId, Token
@@ -12,27 +11,11 @@ from durum.silo.effects import Staged
 from durum.silo.holdings import Holding
 from durum.silo.outbox import Room
 from durum.silo.services import Services
+from durum.silo.statistics import PostStatistics
 from durum.store.effects import Posted
 
 _ROOM_BYTES: Final = 64 * 1024 * 1024
 _IN_FLIGHT: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class PostStatistics:
-    """What a silo has to deliver.
-
-    Args:
-        waiting: messages in the outboxes of its partitions.
-        receivers: for whom they are.
-        failing: of those, how many did not take their last one.
-        in_flight: batches under way.
-    """
-
-    waiting: int
-    receivers: int
-    failing: int
-    in_flight: int
 
 
 class PostOffice:
@@ -174,6 +157,8 @@ class PostOffice:
             receivers=len(lines),
             failing=sum(bool(line.failures) for line in lines),
             in_flight=_IN_FLIGHT - self._slots.left,
+            told=self._services.load.told,
+            parked=self._services.load.parked,
         )
 
     def __repr__(self) -> str:

@@ -135,6 +135,27 @@ class LuggageStatistics:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class PostStatistics:
+    """What a silo has to deliver.
+
+    Args:
+        waiting: messages in the outboxes of its partitions.
+        receivers: for whom they are.
+        failing: of those, how many did not take their last one.
+        in_flight: batches under way.
+        told: messages that were run and committed here.
+        parked: messages that were put aside as dead letters here.
+    """
+
+    waiting: int
+    receivers: int
+    failing: int
+    in_flight: int
+    told: int
+    parked: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiloStatistics:
     """All of it.
@@ -164,6 +185,7 @@ class SiloStatistics:
         kinds: see KindStatistics.
         observers: see ObserverStatistics.
         wake_ups: see WakeUpStatistics.
+        post: see PostStatistics.
         store: see StoreStatistics.
     """
 
@@ -193,6 +215,7 @@ class SiloStatistics:
     kinds: tuple[KindStatistics, ...]
     observers: ObserverStatistics
     wake_ups: WakeUpStatistics
+    post: PostStatistics
     store: StoreStatistics
 
     @property

@@ -23,7 +23,12 @@ from prometheus_client.registry import Collector
 
 import durum
 from durum.silo.meters import BOUNDS_S
-from durum.silo.statistics import DurationStatistics, SiloStatistics, WakeUpStatistics
+from durum.silo.statistics import (
+    DurationStatistics,
+    PostStatistics,
+    SiloStatistics,
+    WakeUpStatistics,
+)
 from durum.store.batches import BOUNDS
 
 UNKNOWN: Final = "?"
@@ -153,12 +158,30 @@ def _turns(found: SiloStatistics) -> Iterator[Metric]:
     yield _counter(
         "durum_events_missed", "Events that a watch lacks: it read too slowly.", watched.missed
     )
+    yield from _messages(found.post)
     yield from _wake_ups(found.wake_ups)
     yield _counter(
         "durum_loop_blocked",
         "Times that code held the event loop beyond loop_blocked_s.",
         found.loop_blocked,
     )
+
+
+def _messages(found: PostStatistics) -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "durum_messages",
+        "Messages that actors here have taken, or that were put aside as dead letters.",
+        labels=("end",),
+    )
+    ended.add_metric(("taken",), found.told)
+    ended.add_metric(("parked",), found.parked)
+    yield ended
+    yield _gauge("durum_outbox_messages", "Messages that wait to be delivered.", found.waiting)
+    yield _gauge("durum_outbox_receivers", "For how many actors they are.", found.receivers)
+    yield _gauge(
+        "durum_outbox_failing", "Of those, how many did not take their last one.", found.failing
+    )
+    yield _gauge("durum_outbox_in_flight", "Batches of messages under way.", found.in_flight)
 
 
 def _wake_ups(found: WakeUpStatistics) -> Iterator[Metric]:

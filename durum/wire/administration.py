@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from durum.ids import GrainId, SiloId
+from durum.wire.letters import LETTERS, WAITING
 from durum.wire.reminders import REMIND, TRUST_CLOCK, WAKE, WAKE_UPS
 
 PREFIX: Final = "durum."
@@ -26,7 +27,7 @@ NOW: Final = "durum.now"
 WATCH: Final = "durum.watch"
 """Asks for a stream of what a grain publishes; no operator's request, but it goes the same way."""
 
-ANYWHERE: Final = frozenset({SCAN, COUNT, SILOS, NOW, WAKE_UPS, TRUST_CLOCK})
+ANYWHERE: Final = frozenset({SCAN, COUNT, SILOS, NOW, WAKE_UPS, TRUST_CLOCK, LETTERS, WAITING})
 """Those that any silo answers, whatever it owns."""
 TURNS: Final = frozenset({WAKE, REMIND})
 """Those that are turns of their grain, and wait in its mailbox as calls do."""

@@ -15,7 +15,17 @@ from tests.support import commands
 
 COMMANDS = (
     *("demo", "dev", "init", "silo", "ps", "doctor", "call"),
-    *("grains", "state", "evict", "delete", "reminders", "export", "import", "completion"),
+    *(
+        "grains",
+        "state",
+        "evict",
+        "delete",
+        "reminders",
+        "dead-letters",
+        "export",
+        "import",
+        "completion",
+    ),
 )
 
 

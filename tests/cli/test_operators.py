@@ -86,7 +86,7 @@ def test_an_operator_s_hour(shop: Path) -> None:
     looks = run(shop, "ps", "--watch", "--times", "2", "--every", "0.1", "--json").out.splitlines()
     (silo,) = json.loads(looks[1])["silos"]
     assert silo["status"] == "active"
-    assert silo["now"]["activations"]["Account"] == 2
+    assert silo["now"]["activations"]["Account"] == 1
     table = run(shop, "ps", "--times", "1").out
     assert "calls/s" in table
     assert "active" in table

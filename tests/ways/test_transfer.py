@@ -168,6 +168,9 @@ async def test_what_differs_is_left_or_replaced_as_asked(
     await target.actor(Other, "x").put(50)
     with pytest.raises(errors.Rejected, match="Other/x is in the service already"):
         await target.admin.import_from(tmp_path / "f")
+    assert (await target.admin.inspect(Other, "x")).active == "valid", (
+        "it was disturbed for nothing"
+    )
     skipped = await target.admin.import_from(tmp_path / "f", on_existing="skip")
     assert skipped.skipped == ["Other/x"]
     assert await target.actor(Other, "x").put(0) == 50
