@@ -22,7 +22,7 @@ from durum.silo.reason import Reason
 from durum.silo.services import Services
 from durum.store.effects import Outgoing
 from durum.store.parts import is_last
-from durum.store.protocol import Commit
+from durum.store.protocol import Commit, Store
 from durum.wire import letters as wire
 from durum.wire import post
 from durum.wire.administration import PAGE_LIMIT
@@ -41,7 +41,8 @@ class LetterDesk:
     """Of one silo.
 
     Args:
-        ports: P, and the store to read.
+        store: what to read.
+        ports: for P.
         services: the silo's.
         catalog: the silo's activations.
         office: the silo's post office.
@@ -49,6 +50,7 @@ class LetterDesk:
 
     def __init__(
         self,
+        store: Store,
         ports: Ports,
         services: Services,
         catalog: Catalog,
@@ -56,7 +58,7 @@ class LetterDesk:
     ) -> None:
         self._partitions = ports.partitions
         self._services = services
-        self._store = ports.store
+        self._store = store
         self._catalog = catalog
         self._office = office
 

@@ -217,7 +217,7 @@ class Life:
             look=self._look,
             desk=ReminderDesk(mark, self.services, self._store, self._table.time.trust),
             hint=self.offices.hints.hint,
-            letters=LetterDesk(ports, self.services, self.catalog, self.offices.post),
+            letters=LetterDesk(self._store, ports, self.services, self.catalog, self.offices.post),
         )
         relay = Relay(self.id, self._router, self._tasks, config.limits)
         self._dispatcher.open(
