@@ -120,7 +120,7 @@ class Router:
         first: AnyMessage | Exception | None = None
         if options.timeout_s is None and not options.idempotency_key and method.plain:
             links = self._routes.by_partition
-            link = links[target.hash % len(links)]
+            link = links[target.hash % len(links)] if method.by_hash else self._link(target)
             if link is not None and not link.closing:
                 next_id = link.next_id  # taken out before it is called, as in Performer._perform
                 call = Call(next_id(), target.grain, method.name, args, self._timeout_ms)
@@ -142,6 +142,18 @@ class Router:
                     if type(first) is Reply:
                         return first.result
         return await self.deliver(target, method, args, options, origin=origin, first=first)
+
+    def _link(self, target: Target) -> Link | None:
+        """As far as is known the open connection to the silo of a grain whose hash does not tell, or to who
+        knows it.
+        """
+        routes = self._routes
+        if target.kind.stateless:
+            return None
+        address = routes.placed.find(target.grain)
+        if address is None:
+            return routes.by_partition[target.hash % len(routes.by_partition)]
+        return routes.own_link(address) or self._links.open.get(address)
 
     # Everything else ------------------------------------------------------------------------------
 

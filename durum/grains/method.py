@@ -137,7 +137,8 @@ class Method:
             if isinstance(each.codec, OpaqueCodec)
         ]
         self.opaque: Final = bool(self._opaque_places) or isinstance(self._result, OpaqueCodec)
-        self.plain: Final = by_hash and not (self.opaque or one_way or streams)
+        self.plain: Final = not (self.opaque or one_way or streams)
+        self.by_hash: Final = by_hash
         self._arguments: Final[Codec[Any]] = Codec(tuple[tuple(codecs)])  # type: ignore[misc]
         self.signature: Final = _signature(self.parameters)
         self.names: Final[dict[str, object]] = {

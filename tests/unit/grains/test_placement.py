@@ -51,11 +51,11 @@ def test_a_placement_is_an_option_that_subclasses_inherit_or_replace() -> None:
     assert not kind_of(Settled).stateless
 
 
-def test_calls_of_placed_kinds_do_not_take_the_shortest_way() -> None:
-    """The hash of the grain's id does not lead there: the way would be one too long each time."""
-    assert kind_of(Plain).methods["ping"].plain
-    assert not kind_of(Cart).methods["add"].plain
-    assert not kind_of(Worker).methods["ping"].plain
+def test_calls_of_placed_kinds_do_not_go_by_the_hash() -> None:
+    """It does not lead there: the way would be one too long each time."""
+    assert kind_of(Plain).methods["ping"].by_hash
+    assert not kind_of(Cart).methods["add"].by_hash
+    assert not kind_of(Worker).methods["ping"].by_hash
 
 
 @pytest.mark.parametrize("role", ["", "a b", "gpu,cpu", "x" * 65, 7, None])
