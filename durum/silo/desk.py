@@ -16,7 +16,7 @@ from durum import errors
 from durum.ids import Token
 from durum.silo.outbox import Batch, Outbox, Patience, Room
 from durum.silo.services import Services
-from durum.store.effects import Posted
+from durum.store.effects import Posted, is_last
 from durum.telemetry import Log
 from durum.wire import post as wire
 from durum.wire.messages import Call, Failure
@@ -190,8 +190,9 @@ class Desk:
 
     async def _read(self) -> None:
         while (after := self.outbox.unread) is not None:
+            self.outbox.asked()
             rows = await self._page(after)
-            self.outbox.read(rows, last=len(rows) < PAGE)
+            self.outbox.read(rows, last=is_last(rows, PAGE))
             self.pump()
 
     async def _acknowledge(self) -> None:

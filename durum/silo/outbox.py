@@ -129,6 +129,7 @@ class Outbox:
         self._known: int | None = None  # all rows up to here were seen; None: none was read yet
         self._early: dict[int, Posted] = {}  # beyond that, with others missing before them
         self._doubt = pending
+        self._doubt_anew = False  # since the page under way was asked for
         self._lines: dict[GrainId, Line] = {}
         self._ready: dict[GrainId, None] = {}  # may go now, first come first
         self._resting: list[tuple[float, int, GrainId]] = []
@@ -148,15 +149,19 @@ class Outbox:
 
     def doubt(self) -> None:
         """There may be rows that nobody has told of."""
-        self._doubt = True
+        self._doubt = self._doubt_anew = True
 
     @property
     def unread(self) -> int | None:
         """After which number the store has to be read, or None where all is known."""
         return self._known or 0 if self._doubt or self._early else None
 
+    def asked(self) -> None:
+        """A page is asked for after `unread`. Doubts that come before it does are not settled by it."""
+        self._doubt_anew = False
+
     def read(self, rows: Sequence[Posted], *, last: bool) -> None:
-        """A page that was read after `unread`.
+        """The page that was asked for.
 
         Args:
             rows: by their numbers.
@@ -167,7 +172,7 @@ class Outbox:
                 self._known = row.number
                 self._add(row)
         if last:
-            self._doubt = False
+            self._doubt = self._doubt_anew
             self._known = self._known or 0
         self._early = {n: row for n, row in self._early.items() if n > (self._known or 0)}
         self._advance()

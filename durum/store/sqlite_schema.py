@@ -151,9 +151,22 @@ def _set_up(db: sqlite3.Connection, path: str, url: str) -> None:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 4000")
     db.execute("PRAGMA cache_size = -65536")
-    db.execute("BEGIN IMMEDIATE")
+    # A file that is ready is not locked: among busy writers, the turn might not come in time.
+    if _marks(db) != (APPLICATION, VERSION):
+        _make_tables(db, url)
+    db.execute("PRAGMA busy_timeout = 0")
+
+
+def _marks(db: sqlite3.Connection) -> tuple[int, int]:
+    """Whose file it is, and which format it has."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def _make_tables(db: sqlite3.Connection, url: str) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    application, version = _marks(db)
     if application != APPLICATION:
         if application or db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise errors.ConfigError(
@@ -171,7 +184,6 @@ def _set_up(db: sqlite3.Connection, path: str, url: str) -> None:
         _run(db, UPGRADES[older])
         db.execute(f"PRAGMA user_version = {older + 1}")
     db.execute("COMMIT")
-    db.execute("PRAGMA busy_timeout = 0")
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:

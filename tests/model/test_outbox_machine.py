@@ -66,6 +66,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.unheard: list[list[Posted]] = []  # committed; the owner's memory was not told yet
         self.deliveries: list[Delivery] = []
+        self.page: tuple[list[Posted], bool] | None = None  # read, and on its way to the owner
         self.acknowledging: tuple[int, list[int]] | None = None
         self.outbox = self.fresh()
 
@@ -93,12 +94,28 @@ class OutboxMachine(RuleBasedStateMachine):
             self.outbox.post(self.unheard.pop(which % len(self.unheard)))
 
     @rule(count=st.integers(1, 3))
-    def read(self, count: int) -> None:
-        """The owner reads a page."""
+    def ask(self, count: int) -> None:
+        """The owner asks for a page; the store reads it now."""
         after = self.outbox.unread
-        if after is not None:
+        if after is not None and self.page is None:
+            self.outbox.asked()
             page = [row for row in self.store if row.number > after][:count]
-            self.outbox.read(page, last=len(page) < count)
+            self.page = page, len(page) < count
+
+    @rule()
+    def read(self) -> None:
+        """The page comes to the owner."""
+        if self.page is not None:
+            page, last = self.page
+            self.page = None
+            self.outbox.read(page, last=last)
+
+    @rule(whom=st.sampled_from(RECEIVERS))
+    def commit_elsewhere(self, whom: GrainId) -> None:
+        """Somebody else sends by this outbox, and says no more than that he did."""
+        self.commit([whom])
+        self.unheard.pop()
+        self.outbox.doubt()
 
     @rule()
     def doubt(self) -> None:
@@ -115,6 +132,7 @@ class OutboxMachine(RuleBasedStateMachine):
         """The owner dies, with its memory; what it sent is still on its way."""
         self.epoch += 1
         self.unheard = []
+        self.page = None
         self.outbox = self.fresh()
 
     # The way ----------------------------------------------------------------------------------------------
@@ -224,7 +242,9 @@ class OutboxMachine(RuleBasedStateMachine):
         for _ in range(100):
             while self.unheard:
                 self.hear(0)
-            self.read(3)
+            self.read()
+            self.ask(3)
+            self.read()
             self.now += 10.0
             self.send()
             for _ in range(len(self.deliveries)):
@@ -274,6 +294,10 @@ def _done_at_once(self: Outbox, now: float) -> object:
     return batch
 
 
+def _doubt_settled_by_any_page(self: Outbox) -> None:
+    self._doubt = True
+
+
 def _eager_post(self: Outbox, rows: list[Posted]) -> None:
     for row in rows:
         if self._known is None or row.number > self._known:
@@ -288,6 +312,7 @@ MUTANTS: list[tuple[str, type, str, Callable[..., object]]] = [
     ("acknowledged before it is done", Outbox, "next", _done_at_once),
     ("two batches in flight", Outbox, "next", _next_forgets_flight),
     ("rows go out whatever is missing before them", Outbox, "post", _eager_post),
+    ("doubts settled by an older page", Outbox, "doubt", _doubt_settled_by_any_page),
     ("no deduplication", Marks, "judge", lambda self, name, epoch, lineage, number: Verdict.NEW),
 ]
 

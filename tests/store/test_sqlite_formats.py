@@ -74,3 +74,13 @@ def test_upgrades_leave_what_an_earlier_release_writes(tmp_path: pathlib.Path) -
     with contextlib.closing(db):
         for table, columns in (("silos", 3), ("owners", 6), ("grains", 7), ("parts", 3)):
             assert len(db.execute(f"PRAGMA table_info({table})").fetchall()) == columns
+
+
+def test_file_that_is_ready_is_opened_beside_a_writer(tmp_path: pathlib.Path) -> None:
+    """Busy silos pass its lock among themselves: who starts, or only looks, might never get it."""
+    path = str(tmp_path / "new.db")
+    busy, _ = sqlite_schema.connect(path, "sqlite:///new")
+    with contextlib.closing(busy):
+        busy.execute("BEGIN IMMEDIATE")
+        other, _ = sqlite_schema.connect(path, "sqlite:///new")
+        other.close()

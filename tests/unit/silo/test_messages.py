@@ -442,3 +442,21 @@ async def test_delayed_message_outlives_its_silo(house: House) -> None:
     await asyncio.sleep(80.0)
     assert await again.actor(Ledger, "day").get() == ["apple"]
     assert await outbox(house, "Customer/ann") == []
+
+
+@simulated
+async def test_large_messages_are_all_read_by_the_next_owner(house: House) -> None:
+    """A page of the store ends by its bytes also, so that a short one need not be the last."""
+    cluster = await house.open(KINDS)
+    sent = [f"{number}" + "x" * 60_000 for number in range(40)]
+    busy = asyncio.ensure_future(outcome(cluster.actor(Ledger, "day").linger(60.0)))
+    for first in range(0, len(sent), 4):
+        await cluster.actor(Customer, "ann").buy("day", sent[first : first + 4])
+    assert 0 < len(await outbox(house, "Customer/ann")) < len(sent)  # that is one page
+    house.kill("a")
+    await busy
+    await house.start("b", KINDS)
+    again = await house.connect("b", host="again")
+    await asyncio.sleep(80.0)
+    assert await again.actor(Ledger, "day").get() == sent
+    assert await outbox(house, "Customer/ann") == []
