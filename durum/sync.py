@@ -11,7 +11,6 @@ It works where an event loop is running already, as in a notebook: the calls run
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import inspect
 import weakref
@@ -21,12 +20,14 @@ from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from durum import errors
-from durum.client import client
+from durum.client import client, gathering
 from durum.client.blocking import BlockingStream, BlockingWatch
 from durum.client.bridge import Bridge
+from durum.client.telling import tell
 from durum.client.thread import OWN_THREAD, LoopThread
 from durum.config import Limits, Tls
 from durum.grains.actor import Actor
+from durum.grains.messages import message
 from durum.grains.publishing import E, Publishes
 from durum.grains.reference import Reference, caller_of, reference
 from durum.grains.streams import Results
@@ -138,6 +139,27 @@ class Cluster:
         self._check_method(method)
         return self._run(method(*args, **kwargs))
 
+    def tell(
+        self, method: Callable[P, Coroutine[Any, Any, object]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Send an actor a durable message, and wait until it is accepted: from then on the method will run
+        with it, exactly once, whatever crashes.
+
+            cluster.tell(durum.options(cart, idempotency_key=request_id).checkout)
+
+        Args:
+            method: of a reference; options go onto the reference: `delay`, `at`, `timeout` for the
+                acceptance, and `idempotency_key`, with which a repeat is not accepted twice.
+            args, kwargs: the method's.
+
+        Raises:
+            ArgumentError: it is no method that a message can run, or an argument cannot travel.
+            CallError: it was not accepted, or nobody knows; `did_run` says which.
+        """
+        self._thread.check()
+        sent = message(method, args, kwargs)
+        self._run(tell(self._thread.cluster.router, self._bridge, sent))
+
     @overload
     def gather(
         self,
@@ -184,13 +206,15 @@ class Cluster:
         try:
             self._thread.check()
             for each in waiting:
-                _check_call(each)
+                gathering.check_call(each)
         except errors.Rejected:
-            _put_away(waiting)
+            gathering.put_away(waiting)
             raise
         if not return_exceptions:
-            return self._run(_gather(waiting, in_flight))
-        return self._run(_gather([_outcome(each) for each in waiting], in_flight, waiting))
+            return self._run(gathering.gather(waiting, in_flight))
+        return self._run(
+            gathering.gather([gathering.outcome(each) for each in waiting], in_flight, waiting)
+        )
 
     def map(
         self,
@@ -221,7 +245,7 @@ class Cluster:
         try:
             for item in items:
                 made = call(item)
-                _check_call(made)
+                gathering.check_call(made)
                 under_way.append(self._thread.start(made))
                 if len(under_way) >= max(1, in_flight):
                     yield under_way.popleft().result()
@@ -255,7 +279,7 @@ class Cluster:
         owner = getattr(method, "__self__", None)
         results = method(*args, **kwargs) if isinstance(owner, Reference) else None
         if not isinstance(results, Results):
-            _put_away([results])
+            gathering.put_away([results])
             raise errors.ArgumentError(
                 f"stream(): expected an actor's streaming method such as log.read, got {method!r:.200};"
                 " nothing was sent. For other methods there is call()."
@@ -330,55 +354,3 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<sync {self._thread!r}>"
-
-
-def _check_call(call: object) -> None:
-    if not inspect.iscoroutine(call):
-        raise errors.ArgumentError(
-            f"expected calls such as alice.deposit(Decimal(10)), got {call!r:.200}; nothing was sent."
-        )
-
-
-def _put_away(calls: Iterable[object]) -> None:
-    """Close coroutines: those that never began would complain."""
-    for call in calls:
-        if inspect.iscoroutine(call):
-            call.close()
-
-
-async def _outcome(call: Coroutine[Any, Any, T]) -> T | Exception:
-    try:
-        return await call
-    except Exception as exc:  # noqa: BLE001 - asked for
-        return exc
-
-
-async def _gather(
-    calls: Sequence[Coroutine[Any, Any, T]],
-    in_flight: int,
-    inner: Sequence[Coroutine[Any, Any, Any]] = (),
-) -> list[T]:
-    """Run all, so many at a time; the first error ends them all.
-
-    Args:
-        calls: what to run.
-        in_flight: how many at a time.
-        inner: coroutines that they would await, to be put away where they never begin.
-    """
-    results: dict[int, T] = {}
-    waiting = iter(enumerate(calls))
-
-    async def work() -> None:
-        # All workers draw from one iterator: each takes the next call when it is done with one.
-        for index, call in waiting:
-            results[index] = await call
-
-    try:
-        async with asyncio.TaskGroup() as workers:
-            for number in range(min(max(1, in_flight), len(calls))):
-                workers.create_task(work(), name=f"gather {number}")
-    except BaseExceptionGroup as exc:
-        raise exc.exceptions[0] from None
-    finally:
-        _put_away([*calls, *inner])
-    return [results[index] for index in range(len(calls))]

@@ -220,7 +220,7 @@ class Cluster:
                 idempotency key.
         """
         sent = message(method, args, kwargs)
-        await tell(self._router, self._caller, sent, self._call_timeout_s)
+        await tell(self._router, self._caller, sent)
 
     @property
     def silos(self) -> Sequence[Address]:

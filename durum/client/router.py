@@ -90,6 +90,11 @@ class Router:
         )
         self._streams: Streams = {}
 
+    @property
+    def timeout_s(self) -> float:
+        """The time limit of calls that name none."""
+        return self._limits.call_timeout_s
+
     # The hot path ---------------------------------------------------------------------------------
 
     async def call(

@@ -16,14 +16,13 @@ from durum.wire import post as wire
 from durum.wire.messages import Call, Failure
 
 
-async def tell(router: Router, caller: Caller, message: Message, timeout_s: float) -> None:
+async def tell(router: Router, caller: Caller, message: Message) -> None:
     """Send a message, and return once it is durable.
 
     Args:
         router: the client's.
         caller: whose references the client gives out.
         message: what to send.
-        timeout_s: how long that may take, where the message does not say.
 
     Raises:
         ArgumentError: the reference belongs to another connection.
@@ -38,7 +37,7 @@ async def tell(router: Router, caller: Caller, message: Message, timeout_s: floa
     delay_ms = None if options.delay_s is None else math.ceil(options.delay_s * 1000)
     at_ms = None if options.at_s is None else math.ceil(options.at_s * 1000)
     args = wire.encode(wire.Tell(message.method.name, message.args, delay_ms, at_ms))
-    timeout_s = timeout_s if options.timeout_s is None else options.timeout_s
+    timeout_s = router.timeout_s if options.timeout_s is None else options.timeout_s
     call = Call(
         0, target.grain, wire.TELL, args, max(1, int(timeout_s * 1000)), options.idempotency_key
     )

@@ -102,7 +102,9 @@ class Acceptance:
         if not self._services.lease.held(self._services.clock.boottime()):
             raise refusals.lapsed(self._grain)
         if not call.key:
-            return await self._commit(self._staged(call, asked, trusted=trusted), None, deadline)
+            await self._know_version()
+            staged = self._staged(call, asked, trusted=trusted)
+            return await self._end(self._begin(staged, None, deadline))
         return await self._once(call, asked, deadline, trusted=trusted)
 
     def _check(self, asked: wire.Tell, *, trusted: bool) -> Method:
@@ -124,23 +126,35 @@ class Acceptance:
             await earlier.wait()
         self._keys[call.key] = over = asyncio.Event()
         try:
-            if self._durable.replies is None:
-                await self._entries.know_replies()
-            known = self._durable.replies
-            if known is None:
-                raise errors.DurumBug(f"{self._grain}: replies were not loaded")
+            known = await self._remembered()
             key = replies.digest_key(_KEYS + call.key)
             digest = replies.digest_call(wire.TELL, call.args)
             now = self._services.store_time()
             before = known.recall(key, digest, now)
             if before is not None:
+                self._free(call.key, over)
                 return before
             change = known.remember(key, digest, Reply(0, _NIL), now)
             staged = self._staged(call, asked, trusted=trusted)
-            return await self._commit(staged, change, deadline)
-        finally:
-            del self._keys[call.key]
-            over.set()
+            await self._know_version()
+            done = self._begin(staged, change, deadline)
+        except BaseException:
+            self._free(call.key, over)
+            raise
+        # Whoever gives up on it does not stop the commit, and a repeat must not overtake that.
+        done.add_done_callback(lambda _: self._free(call.key, over))
+        return await self._end(done)
+
+    async def _remembered(self) -> replies.RememberedReplies:
+        if self._durable.replies is None:
+            await self._entries.know_replies()
+        if self._durable.replies is None:
+            raise errors.DurumBug(f"{self._grain}: replies were not loaded")
+        return self._durable.replies
+
+    def _free(self, key: str, over: asyncio.Event) -> None:
+        del self._keys[key]
+        over.set()
 
     def _staged(self, call: Call, asked: wire.Tell, *, trusted: bool) -> Staged:
         services, staged = self._services, Staged()
@@ -163,15 +177,20 @@ class Acceptance:
         stage_message(staged, services, self._grain, row, None if at_once else due_ms)
         return staged
 
-    async def _commit(
-        self, staged: Staged, change: replies.Change | None, deadline: float
-    ) -> Reply:
+    async def _know_version(self) -> None:
         if self._durable.version is None:
             await self._entries.know_version()
+
+    def _begin(
+        self, staged: Staged, change: replies.Change | None, deadline: float
+    ) -> asyncio.Future[errors.CallError | None]:
         done: asyncio.Future[errors.CallError | None] = asyncio.get_running_loop().create_future()
         self._durable.commit(
             change=change, with_state=False, deadline=deadline, then=done.set_result, staged=staged
         )
+        return done
+
+    async def _end(self, done: asyncio.Future[errors.CallError | None]) -> Reply:
         error = await asyncio.shield(done)
         if self._durable.lost:
             self._place.drop()

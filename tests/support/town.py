@@ -102,15 +102,18 @@ class Market:
     Args:
         tally, till: the kinds that clients call.
         idle: machines whose silos host neither.
+        others: kinds that all of them host.
     """
 
     tally: type[Tally] = Tally
     till: type[Till] = Till
     idle: tuple[str, ...] = ()
+    others: tuple[type[Actor], ...] = ()
 
     def kinds(self, machine: str) -> list[type[Actor]]:
         """What a silo there hosts."""
-        return [Pantry] if machine in self.idle else [self.tally, self.till, Pantry]
+        own = [] if machine in self.idle else [self.tally, self.till]
+        return [*own, Pantry, *self.others]
 
 
 class Town:

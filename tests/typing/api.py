@@ -112,6 +112,19 @@ class Teller(Actor):
         return assert_type(await self.actor(Account, target).deposit(amount), Decimal)
 
 
+class Customer(Actor):
+    async def buy(self, amount: Decimal) -> None:
+        account = self.actor(Account, "shop")
+        self.tell(account.deposit, amount)
+        self.tell(account.deposit, amount=amount, note="rent")
+        self.tell(durum.options(account, delay=timedelta(hours=1)).deposit, amount)
+        self.tell(self.buy, amount)
+        self.tell(account.deposit)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        self.tell(account.deposit, "10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.tell(account.deposit, amount, delay=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        self.tell(account.deposit(amount))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 class Ticker(Actor):
     async def begin(self) -> None:
         assert_type(self.set_timer(self._tick, 1, "a", due=1.5, every=timedelta(seconds=2)), Timer)

@@ -80,6 +80,9 @@ def script() -> None:
 
         assert_type(cluster.call(many), int)
 
+        cluster.tell(alice.deposit, Decimal(10), note="rent")
+        cluster.tell(durum.options(alice, idempotency_key="k").deposit, Decimal(10))
+        cluster.tell(alice.deposit, "10")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         cluster.call(alice.deposit, "10")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         cluster.call(alice.deposit)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
         cluster.call(alice.deposit, Decimal(1), timeout=5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]

@@ -103,6 +103,22 @@ def test_a_method_s_exception_arrives_as_its_own_type(cluster: durum.sync.Cluste
     assert cluster.call(alice.get) == 0
 
 
+def test_a_message_is_accepted_and_takes_effect_later(cluster: durum.sync.Cluster) -> None:
+    """Whoever sends it need not wait for the actor; under a key it is accepted once."""
+    alice = cluster.actor(Account, "told")
+    keyed = durum.options(alice, idempotency_key="once")
+    for _ in range(3):
+        cluster.tell(keyed.deposit, Decimal(5))
+    cluster.tell(alice.deposit, Decimal(1))
+    until = time.monotonic() + 20
+    while cluster.call(alice.get) != 6:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    other = durum.sync.connect(cluster.silos[0])
+    with other, pytest.raises(errors.ArgumentError, match="another connection"):
+        other.tell(alice.deposit, Decimal(1))
+
+
 def test_options_go_onto_the_reference(cluster: durum.sync.Cluster) -> None:
     """A timeout must not be taken for one of the method's own arguments."""
     alice = cluster.actor(Account, "options")
