@@ -7,6 +7,7 @@ scale     cost of a call from ten actors to a million
 metrics   cost of counting and scraping
 starts    import, command, silo until ready
 memory    bytes of an activation
+messages  durable turns that tell another actor, beside those that do not
 reminders 100,000 due in a minute beside calls; a million that are not due
 """
 
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from bench import calls, durable, memory, metered, reminders, report, scale, starts
+from bench import calls, durable, memory, messages, metered, reminders, report, scale, starts
 from bench.processes import ROOT
 from bench.rounds import FULL, QUICK, Effort, Figure, Reading
 
@@ -29,6 +30,7 @@ QUESTIONS: Final[dict[str, Callable[[Effort], Iterator[Figure | Reading]]]] = {
     "metrics": metered.figures,
     "starts": starts.figures,
     "memory": memory.figures,
+    "messages": messages.figures,
     "reminders": reminders.figures,
 }
 

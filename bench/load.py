@@ -80,16 +80,25 @@ async def closed_loop(call: Call, order: Order, over: Sequence[str]) -> Played:
     return Played(calls, clock() - began)
 
 
-async def obey(call: Call, over: Sequence[str] = KEYS) -> None:
+async def obey(
+    call: Call,
+    over: Sequence[str] = KEYS,
+    after: Callable[[int], Awaitable[None]] | None = None,
+) -> None:
     """Carry out orders until standard input ends.
 
     Args:
         call: one call.
         over: the keys that are called, in turn.
+        after: called with the number of calls; returns once all is done that they caused, which counts too.
     """
     loop = asyncio.get_running_loop()
     # A thread waits for the next order while the loop runs, since connections have their timers.
     say({"ready": True})
     while line := await loop.run_in_executor(None, sys.stdin.readline):
+        began = time.perf_counter()
         played = await closed_loop(call, msgspec.json.decode(line, type=Order), over)
+        if after is not None:
+            await after(played.calls)
+            played.seconds = time.perf_counter() - began
         say(msgspec.to_builtins(played))
