@@ -24,7 +24,7 @@ from durum.wire.messages import Call, Failure
 _log: Final = Log("durum.post")
 PAGE: Final = 256
 """Rows read at a time."""
-ACK_S: Final = 0.1
+ACK_S: Final = 0.5
 """What is done waits so long for more, before it is acknowledged together."""
 ACK_ROWS: Final = 1000
 _RETRY_S: Final = 0.25

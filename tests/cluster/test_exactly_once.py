@@ -39,10 +39,23 @@ async def kill_in_turn(
         await fleet.kill(fleet.silos[0])
         killed += 1
         crowd.enough = killed >= KILLS
-        await fleet.start(1, "--log-level", "warning", app=APP)
+        await start(fleet)
         if random.random() < 0.7:
             await fleet.shared(3)
     return killed
+
+
+async def start(fleet: Fleet, count: int = 1) -> None:
+    """Start silos, as a supervisor does: one that found no store, since the machine is busy, once more."""
+    goal = len(fleet.silos) + count
+    for attempt in range(5):
+        try:
+            await fleet.start(goal - len(fleet.silos), "--log-level", "warning", app=APP)
+        except AssertionError as exc:
+            if attempt == 4 or "ended with 75" not in str(exc):
+                raise
+        if len(fleet.silos) == goal:
+            return
 
 
 async def arrived(fleet: Fleet) -> None:
@@ -82,7 +95,7 @@ async def test_every_effect_comes_once_and_in_order_whoever_is_killed(fleet: Fle
     print(f"seed {seed}, {TELLS} messages")
     random = Random(seed)
     await fleet.create()
-    await fleet.start(3, "--log-level", "warning", app=APP)
+    await start(fleet, 3)
     await fleet.shared(3)
     began = time.monotonic()
     async with fleet.connect() as one, fleet.connect() as two, fleet.connect() as three:

@@ -9,10 +9,13 @@
 --#include parts_checks
 local head = 13 + ARGV[7] + 2 * ARGV[8] + ARGV[9] + 2 * ARGV[10]
 local most, stem, sends = tonumber(ARGV[head]), ARGV[head + 1], tonumber(ARGV[head + 2])
-local posted = redis.call('ZCARD', KEYS[6]) -- these fail here too
-redis.call('ZCARD', KEYS[7])
-redis.call('HLEN', KEYS[8])
-redis.call('ZCARD', KEYS[9])
+local wakes, letters = ARGV[head + 3] + ARGV[head + 4], ARGV[head + 5] + ARGV[head + 6]
+local posted = sends > 0 and redis.call('ZCARD', KEYS[6]) -- these fail here too
+if wakes > 0 then redis.call('ZCARD', KEYS[7]) end
+if letters > 0 then
+  redis.call('HLEN', KEYS[8])
+  redis.call('ZCARD', KEYS[9])
+end
 if sends > 0 and most > 0 and posted + sends > most then return -4 end -- ROOM
 local owner = redis.call('HMGET', KEYS[1], 'e', 't')
 --#include record
