@@ -132,6 +132,7 @@ class Town:
         self.loop: SimLoop = loop.current()
         self.network = SimNetwork(self.loop)
         self.store = store
+        self.store_clock: SimClock
         self.config: Final = config
         self.market: Final = market
         self.machines: Final = tuple(machines)
@@ -153,18 +154,20 @@ class Town:
     ) -> Town:
         """A town whose silos have started."""
         world = loop.current()
+        clock = SimClock(world)
 
         async def make() -> Store:
             return await open_store(
                 "memory:",
                 cluster="town",
-                clock=SimClock(world),
+                clock=clock,
                 entropy=SeededEntropy(world.seed),
                 threads=False,
             )
 
         config = config or SiloConfig(partitions=16)
         town = cls(machines, await FaultyStore.open(world, make), config, market)
+        town.store_clock = clock
         await town.store.host("init").create(
             Genesis(mark=MARK, cluster="town", partitions=config.partitions, ring=RING_VERSION)
         )
