@@ -206,3 +206,23 @@ class Warm(Actor):
         self.value += 1
         self._seen.append(what)
         return len(self._seen)
+
+
+class Bell(Actor):
+    """Counts the ticks of its reminder, and those that came before their time by this host's clock."""
+
+    last: int = 0
+    heard: int = 0
+    early: int = 0
+
+    async def begin(self, every: float, count: int) -> None:
+        self.remind("tick", every=every, count=count, missed="all")
+
+    @read_only
+    async def look(self) -> tuple[int, int, int]:
+        return self.last, self.heard, self.early
+
+    async def on_reminder(self, name: str, tick: durum.Tick) -> None:
+        self.last = tick.number
+        self.heard += 1
+        self.early += time.time() < tick.due.timestamp()
