@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from durum.silo.reminders import Book
+from durum.silo.table import Table
 from durum.testing import loop, nemesis, run
 from tests.support import belfry
 from tests.support.belfry import Asked, Belfry
@@ -65,3 +67,25 @@ def test_reminders_come_though_the_store_clock_is_set_by_an_hour(
     """Forward, back, and there and back again, among all the other faults."""
     wrong = run.run(scenario(steps, 3 * 3600.0), seed, limits=LIMITS)
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
+
+
+MUTANTS: dict[str, tuple[object, str, object]] = {
+    "ticks by a clock that is early": (
+        Table,
+        "reckoned",
+        lambda self: self.store_time() + 0.5,
+    ),
+    "a tick that is not moved on with its commit": (
+        Book,
+        "_go_on",
+        lambda self, name, then: None if then is None else then.wake_ms,
+    ),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutant_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that lets a broken silo pass proves nothing about a whole one."""
+    owner, name, broken = MUTANTS[mutant]
+    monkeypatch.setattr(owner, name, broken)
+    assert any(run.run(scenario((), 200.0), seed) for seed in range(5))

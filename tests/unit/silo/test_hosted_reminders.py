@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
 
 from durum.grains.actor import Actor
 from durum.grains.placement import Random
 from durum.grains.reminders import Tick
 from durum.ids import GrainId
 from durum.placement.partitions import partition_of
+from durum.silo.hints import Hints
+from durum.silo.wakeups import WakeUps
 from durum.testing.hosts import current, machine
 from tests.support.turns import SMALL, House, simulated
 
@@ -94,3 +99,20 @@ async def test_host_that_dies_before_it_could_tell_loses_nothing(house: House) -
     await asyncio.sleep(60)
     for key in there:
         assert len(await cluster.actor(Bell, key).ring()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "check"),
+    [
+        (Hints, "landed", test_reminders_of_hosted_grains_tick_at_their_time),
+        (Hints, "landed", test_messages_of_hosted_grains_go_out),
+        (WakeUps, "look", test_host_that_dies_before_it_could_tell_loses_nothing),
+    ],
+)
+def test_mutant_is_found(
+    owner: type, name: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that do not tell, owners that do not look: each check notices."""
+    monkeypatch.setattr(owner, name, lambda *_: None)
+    with pytest.raises(AssertionError):
+        check()

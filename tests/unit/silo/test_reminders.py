@@ -15,7 +15,9 @@ from durum.config import Limits, SiloConfig
 from durum.grains.actor import Actor, read_only
 from durum.grains.placement import StatelessWorker
 from durum.grains.reminders import Tick
+from durum.silo import store_clock
 from durum.silo.silo import Silo
+from durum.silo.wakeups import WakeUps
 from durum.testing import worlds
 from tests.support.turns import SMALL, Fate, House, outcome, simulated
 
@@ -515,3 +517,17 @@ async def test_store_clock_that_is_set_back_makes_ticks_wait_with_it(house: Hous
     assert heard == []
     await asyncio.sleep(100)
     assert at(began)[0] == pytest.approx(3700, abs=1)
+
+
+def test_mutant_that_does_not_follow_up_doubts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check is worth something only if it can fail."""
+    monkeypatch.setattr(WakeUps, "doubted", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_commit_of_unknown_outcome_that_set_a_reminder_does_not_lose_it()
+
+
+def test_mutant_that_believes_a_clock_at_once_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise."""
+    monkeypatch.setattr(store_clock, "FOLLOW_S", 0.0)
+    with pytest.raises(AssertionError):
+        test_store_clock_that_jumps_ahead_is_followed_only_after_a_while()
