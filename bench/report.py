@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -33,6 +34,18 @@ def as_text(figure: Figure | Reading) -> str:
     return text + (f"  BELOW {figure.bar}" if figure.short else "")
 
 
+def read(paths: Sequence[str]) -> list[Figure | Reading]:
+    """Figures that were printed as lines of JSON."""
+    found: list[Figure | Reading] = []
+    for path in paths:
+        for line in pathlib.Path(path).read_bytes().splitlines():
+            if b'"contender"' in line:
+                found.append(msgspec.json.decode(line, type=Figure))
+            else:
+                found.append(msgspec.json.decode(line, type=Reading))
+    return found
+
+
 def commit() -> str:
     """What was measured."""
     found = subprocess.run(
@@ -61,7 +74,9 @@ def _results(figures: Sequence[Figure | Reading], effort: Effort) -> Iterator[st
         " of the wire without any of Durum's promises; with Redis it runs Durum's own commit script; the"
         " richer one (`bench/yardstick_rich.py`) also decodes by type, and keeps deadlines, contexts and"
         " mailboxes. With one call in flight on all cores the scheduler's wake-ups are what is measured."
-        " A bar marked CPU is for the ratio by CPU time.\n"
+        " A bar marked CPU is for the ratio by CPU time. Where the load is above what a question's own"
+        " processes want (one core's worth, or two), others had the rest of the machine, and their work"
+        " pushes ours out of the processor's caches: then all cost more, Durum more than the yardstick.\n"
     )
     for question in dict.fromkeys(figure.question for figure in figures):
         yield f"## {question[0].upper()}{question[1:]}\n"
@@ -73,7 +88,8 @@ def _results(figures: Sequence[Figure | Reading], effort: Effort) -> Iterator[st
             yield "| | in flight | | calls/s | CPU µs per call | ratio | by CPU | spread | bar |"
             yield "|---|---:|---|---:|---|---:|---:|---:|---:|"
         yield from map(_row, asked)
-        yield ""
+        loads = [each.load for each in asked]
+        yield f"\nLoad average of the machine meanwhile: {min(loads)} to {max(loads)}.\n"
 
 
 def _row(each: Figure | Reading) -> str:

@@ -40,6 +40,7 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
         unit: its unit.
         bar: what it should stay under, or None where nothing was promised.
         note: for people.
+        load: as in Figure.
     """
 
     question: str
@@ -48,6 +49,7 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     unit: str
     bar: float | None = None
     note: str = ""
+    load: float = 0.0
 
     @property
     def short(self) -> bool:
@@ -90,6 +92,7 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
         spread: first and third quartile of the ratio by CPU time.
         bar: what the ratio should reach, or None where nothing was promised.
         by_cpu: the bar is for the ratio by CPU time: a difference of a few per cent drowns in the other.
+        load: of the machine when this was found: its load average over a minute, ours included.
     """
 
     question: str
@@ -104,6 +107,7 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     spread: tuple[float, float] | None = None
     bar: float | None = None
     by_cpu: bool = False
+    load: float = 0.0
 
     @property
     def short(self) -> bool:
