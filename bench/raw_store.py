@@ -9,7 +9,6 @@ Owns a holding of every partition, and each record's version; knows no call, no 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import sys
 import zlib
@@ -89,8 +88,6 @@ async def play(url: str) -> None:
     """Commit as told."""
     store, holder = await _open(url)
     counters = {key: Counter(key, len(holder.tokens)) for key in load.KEYS}
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
     await load.obey(lambda key: holder.put(counters[key]))
     await store.close()
 
