@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-
 from bench import load
 from bench.processes import Crew, Process, cores
 from bench.rounds import Contender, Effort, Figure, compare
@@ -29,7 +27,8 @@ _SILO: Final = ("silo", "bench/subject.py", "--log-level", "warning", "--store",
 
 def figures(effort: Effort) -> Iterator[Figure]:
     """Measure on one core, where figures are steadier; each round is long enough for a scrape."""
-    long = msgspec.structs.replace(effort, seconds=max(effort.seconds, _SCRAPE_S))
+    # A few per cent need more rounds than a factor does.
+    long = Effort(3 * effort.rounds, max(effort.seconds, _SCRAPE_S))
     with Crew(cores()[-1:]) as crew:
         for figure in compare("metrics", "one core", _contenders(crew), _LEVELS, long):
             promised = figure.cpu_ratio is not None

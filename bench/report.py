@@ -67,7 +67,7 @@ def _results(figures: Sequence[Figure | Reading], effort: Effort) -> Iterator[st
     yield "# What Durum costs\n"
     yield f"Commit {commit()}; {'; '.join(machine())}.\n"
     yield (
-        f"`python -m bench --write` made this page. {effort.rounds} rounds of {effort.seconds:g} s each,"
+        f"`python -m bench` made this page. {effort.rounds} rounds of {effort.seconds:g} s each,"
         " all contenders of a table in turn; every figure is the median of its rounds, every ratio the"
         " median of the rounds' ratios to the first contender. Spread is that of the ratio's middle half:"
         " what this machine's other work adds. The yardstick (`bench/yardstick.py`) is a bare prototype"
@@ -94,11 +94,15 @@ def _results(figures: Sequence[Figure | Reading], effort: Effort) -> Iterator[st
 
 def _row(each: Figure | Reading) -> str:
     if isinstance(each, Reading):
-        bar = "" if each.bar is None else f"{each.bar:,g}"
+        bar = "" if each.bar is None else f"{each.bar:,g}{_missed(each)}"
         return f"| {each.name} | {each.value:,g} {each.unit} | {bar} | {each.note} |"
     cpu = ", ".join(f"{name} {us:.1f}" for name, us in each.cpu_us.items())
     ratios = ["" if one is None else f"{one:.2f}" for one in (each.ratio, each.cpu_ratio)]
     spread = "" if each.spread is None else "{:.2f} to {:.2f}".format(*each.spread)
-    bar = "" if each.bar is None else f"{each.bar}{' CPU' if each.by_cpu else ''}"
+    bar = "" if each.bar is None else f"{each.bar}{' CPU' if each.by_cpu else ''}{_missed(each)}"
     cells = [each.place, str(each.in_flight), each.contender, f"{each.calls_per_s:,}", cpu]
     return "| " + " | ".join([*cells, *ratios, spread, bar]) + " |"
+
+
+def _missed(each: Figure | Reading) -> str:
+    return ", **missed**" if each.short else ""
