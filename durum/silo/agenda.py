@@ -82,7 +82,7 @@ class Agenda:
     # News ---------------------------------------------------------------------------------------------
 
     def put(self, partition: int, grain: GrainId, name: bytes, due_ms: int, now_ms: int) -> None:
-        """A wake-up was set, or may have been."""
+        """A wake-up was set."""
         held = self._held.get(partition)
         if held is None:
             return
@@ -94,6 +94,20 @@ class Agenda:
         elif row.due_ms != due_ms:
             self._forget(held, row)
             self._keep_or_leave(held, grain, name, due_ms, now_ms)
+
+    def doubt(self, partition: int, grain: GrainId, name: bytes, due_ms: int, now_ms: int) -> None:
+        """A wake-up may have been set, now or later; or the one before it stands, which is not put off."""
+        held = self._held.get(partition)
+        if held is None:
+            return
+        row = held.rows.get((grain, name))
+        if row is None:
+            self._keep_or_leave(held, grain, name, due_ms, now_ms)
+            return
+        if not row.out and due_ms < row.due_ms:
+            self._forget(held, row)
+            self._keep_or_leave(held, grain, name, due_ms, now_ms)
+        self._leave(held, max(due_ms, row.due_ms))
 
     def remove(self, partition: int, grain: GrainId, name: bytes) -> None:
         """A wake-up was dropped."""

@@ -175,21 +175,27 @@ class Copies:
             # Also where it is empty: it tells that more is to come.
             staged.set_part(_SLICES + version.to_bytes(8, "big"), state or b"")
             state = None
-        written = await store.commit(
-            Commit(
-                partition=partition,
-                token=token,
-                grain=grain,
-                id=self._services.next_commit_id(),
-                version=version,
-                state=state,
-                replies=ask.piece.replies or None,
-                parts=staged.parts or None,
-                wake=staged.wake,
+        where = partition, token, grain
+        try:
+            written = await store.commit(
+                Commit(
+                    partition=partition,
+                    token=token,
+                    grain=grain,
+                    id=self._services.next_commit_id(),
+                    version=version,
+                    state=state,
+                    replies=ask.piece.replies or None,
+                    parts=staged.parts or None,
+                    wake=staged.wake,
+                )
             )
-        )
+        except errors.StoreUnavailable as exc:
+            if exc.applied is None:
+                staged.doubted(self._services.offices, where)
+            raise
         self._services.committed(partition, token, written.commits, False)
-        staged.landed(self._services.offices, (partition, token, grain), written.first)
+        staged.landed(self._services.offices, where, written.first)
         return wire.Pasted(written.version)
 
     async def _cleared(

@@ -87,7 +87,7 @@ class Desk:
         self._slots = slots
         self._lost = lost
         patience = Patience(limits.message_retry_s, limits.message_retry_max_s)
-        self.outbox: Final = Outbox(patience, room, pending=pending)
+        self.outbox: Final = Outbox(patience, room, pending=pending, frame_bytes=limits.frame_bytes)
         self._timeout_ms = int(2000 * limits.call_timeout_s)
         self._deliveries: set[asyncio.Task[object]] = set()
         self._chores: dict[str, asyncio.Task[object]] = {}
@@ -181,7 +181,7 @@ class Desk:
         """Read rows again for which there was no room; only the first few of them, perhaps."""
         found = await self._page(numbers[0] - 1)
         wanted = frozenset(numbers)
-        return [row for row in found if row.number in wanted]
+        return self.outbox.fitting([row for row in found if row.number in wanted])
 
     def _page(self, after: int) -> asyncio.Future[Sequence[Posted]]:
         return self._services.store.posted(self.partition, self.token, after, PAGE)

@@ -151,19 +151,25 @@ class LetterDesk:
         staged.set_letter(ask.name, None)
         if ask.act == "retry":
             staged.send.append((grain, post.decode_letter(content).row))
-        committed = await services.store.commit(
-            Commit(
-                partition=partition,
-                token=token,
-                grain=grain,
-                id=services.next_commit_id(),
-                version=record.version,
-                park=staged.park,
-                send=tuple(Outgoing(receiver, row) for receiver, row in staged.send),
+        where = partition, token, grain
+        try:
+            committed = await services.store.commit(
+                Commit(
+                    partition=partition,
+                    token=token,
+                    grain=grain,
+                    id=services.next_commit_id(),
+                    version=record.version,
+                    park=staged.park,
+                    send=tuple(Outgoing(receiver, row) for receiver, row in staged.send),
+                )
             )
-        )
+        except errors.StoreUnavailable as exc:
+            if exc.applied is None:
+                staged.doubted(services.offices, where)
+            raise
         services.committed(partition, token, committed.commits, False)
-        staged.landed(services.offices, (partition, token, grain), committed.first)
+        staged.landed(services.offices, where, committed.first)
         return content
 
     def __repr__(self) -> str:

@@ -25,7 +25,9 @@ from durum.store.effects import Posted
 
 BATCH_ROWS: Final = 64
 BATCH_BYTES: Final = 256 * 1024
-"""A batch ends with the row that reaches this many bytes."""
+"""A batch ends before the row that would make it larger than this; but it has one at least."""
+FRAME_ROOM: Final = 8192
+"""What a frame needs besides messages."""
 IN_FLIGHT: Final = 64
 """Batches of one partition at a time."""
 
@@ -121,9 +123,13 @@ class Outbox:
         patience: see Patience.
         room: see Room.
         pending: the store has rows that were there before this holding.
+        frame_bytes: the largest frame.
     """
 
-    def __init__(self, patience: Patience, room: Room, *, pending: bool) -> None:
+    def __init__(
+        self, patience: Patience, room: Room, *, pending: bool, frame_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        self._batch_bytes = min(BATCH_BYTES, frame_bytes - FRAME_ROOM)
         self._patience = patience
         self._room = room
         self._known: int | None = None  # all rows up to here were seen; None: none was read yet
@@ -229,19 +235,28 @@ class Outbox:
         # What has failed goes alone: those behind it would travel in vain.
         limit = 1 if line.counted else BATCH_ROWS
         for one in line.waiting:
-            if len(numbers) == limit or size >= BATCH_BYTES:
+            if len(numbers) == limit:
                 break
             if isinstance(one, int):
                 if rows:
                     break
                 numbers.append(one)
             else:
-                if len(numbers) > len(rows):
+                size += len(one.row)
+                if len(numbers) > len(rows) or (rows and size > self._batch_bytes):
                     break
                 numbers.append(one.number)
                 rows.append(one)
-                size += len(one.row)
         return Batch(line.receiver, tuple(numbers), tuple(rows), line.counted + 1)
+
+    def fitting(self, rows: Sequence[Posted]) -> Sequence[Posted]:
+        """The first of some rows: as many as a batch may have."""
+        size = 0
+        for place, row in enumerate(rows):
+            size += len(row.row)
+            if place and size > self._batch_bytes:
+                return rows[:place]
+        return rows
 
     def delivered(self, receiver: GrainId, number: int) -> None:
         """A batch has come back, and all of it is done that was tried.

@@ -10,6 +10,7 @@ from durum import errors
 from durum.grains.actor import Actor
 from durum.ids import GrainId
 from durum.silo.effects import Staged
+from durum.silo.outbox import FRAME_ROOM
 from durum.silo.services import Services
 from durum.silo.staging import staging
 from durum.silo.stored import StoredEntries
@@ -18,8 +19,6 @@ from durum.wire import post as wire
 
 WAKES: Final = b"d"
 """What the names of wake-ups of delayed messages begin with."""
-_ROOM: Final = 8192
-"""What a frame needs besides a message."""
 
 
 def stage_message(
@@ -38,7 +37,7 @@ def stage_message(
         ArgumentError: it is too large; nothing was staged.
     """
     written = wire.encode(row)
-    limit = services.config.limits.frame_bytes - _ROOM
+    limit = services.config.limits.frame_bytes - FRAME_ROOM
     if len(written) > limit:
         raise errors.ArgumentError(
             f"{receiver}.{row.method}: the message takes {len(written)} bytes, the limit is {limit}; nothing"

@@ -161,7 +161,7 @@ class WakeUps:
         now_ms = self._now_ms()
         for name, due_ms in staged.wake.items():
             if due_ms is not None:
-                self._agenda.put(partition, grain, name, due_ms, now_ms)
+                self._agenda.doubt(partition, grain, name, due_ms, now_ms)
         self._soon.set()
 
     def suspect(self, partition: int, due_ms: int) -> None:

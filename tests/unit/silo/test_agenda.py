@@ -178,3 +178,30 @@ def test_everything_can_be_suspected_at_once() -> None:
     box.suspect_all()
     assert {page_of(box, 0).partition, page_of(box, 0).partition} == {0, 1}
     assert repr(box) == "<Agenda partitions=2 rows=0 out=0>"
+
+
+def test_doubt_puts_nothing_off() -> None:
+    """Where a tick's commit did not land, its wake-up stands as it was; forgetting it would be for ever."""
+    box = Agenda(at_once=2, ahead_ms=20)
+    box.hold(0, 0)
+    box.loaded(page_of(box, 80), due(100), 80)
+    row = row_of(box, 100)
+    box.doubt(0, GRAINS[0], NAME, 3_600_000, 150)  # its next time, if that landed
+    box.failed(row, 150)
+    again_ms = box.next_ms()
+    assert again_ms is not None
+    assert again_ms < 60_000
+    assert row_of(box, again_ms).due_ms == 100
+
+
+def test_doubt_about_a_row_that_waits_keeps_the_earlier_time_and_looks_at_the_later() -> None:
+    """Either may be in the store."""
+    box = Agenda(at_once=2, ahead_ms=20)
+    box.hold(0, 0)
+    box.loaded(page_of(box, 80), due(100), 80)
+    box.doubt(0, GRAINS[0], NAME, 500, 90)
+    row = row_of(box, 100)
+    assert row.due_ms == 100
+    box.done(row, None, 110)  # so the grain said; but the later one has landed since
+    box.loaded(page_of(box, 480), [WakeUp(500, GRAINS[0], NAME)], 480)
+    assert row_of(box, 500).due_ms == 500
