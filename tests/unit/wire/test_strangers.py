@@ -70,15 +70,18 @@ async def house(limits: Limits = LIMITS) -> AsyncIterator[House]:
 class Stranger:
     """A raw socket, and how long it was let live."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, since: float
+    ) -> None:
         self.reader, self.writer = reader, writer
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()
+        self._since = since
         self.heard = b""
 
     @classmethod
     async def come(cls, address: Address) -> Stranger:
-        return cls(*await asyncio.open_connection(*split_address(address)))
+        since = asyncio.get_running_loop().time()  # the other side's time may begin before we hear of it
+        return cls(*await asyncio.open_connection(*split_address(address)), since)
 
     def say(self, data: bytes) -> None:
         self.writer.write(data)
