@@ -80,7 +80,8 @@ class Stranger:
 
     @classmethod
     async def come(cls, address: Address) -> Stranger:
-        since = asyncio.get_running_loop().time()  # the other side's time may begin before we hear of it
+        # The other side's time may begin before we hear of it.
+        since = asyncio.get_running_loop().time()
         return cls(*await asyncio.open_connection(*split_address(address)), since)
 
     def say(self, data: bytes) -> None:
