@@ -163,8 +163,8 @@ class Reference:
     _durum_options: CallOptions
 
 
-class _Nobody:
-    """The caller of a reference that was unpickled: which cluster it belongs to did not travel."""
+class _Refusing:
+    """A caller that carries no call."""
 
     def call(
         self,
@@ -185,6 +185,13 @@ class _Nobody:
         raise self._error(target, method)
 
     def _error(self, target: Target, method: Method) -> errors.ArgumentError:
+        raise NotImplementedError
+
+
+class _Nobody(_Refusing):
+    """The caller of a reference that was unpickled: which cluster it belongs to did not travel."""
+
+    def _error(self, target: Target, method: Method) -> errors.ArgumentError:
         return errors.ArgumentError(
             f"{target.grain}: this reference was unpickled and belongs to no cluster; "
             f"{method.name} did not run. Take a new one: cluster.actor("
@@ -192,7 +199,7 @@ class _Nobody:
         )
 
 
-class _Later:
+class _Later(_Refusing):
     """The caller of a reference with a delay: only messages can have one, so it carries no call.
 
     Args:
@@ -201,24 +208,6 @@ class _Later:
 
     def __init__(self, inside: Caller) -> None:
         self.inside = inside
-
-    def call(
-        self,
-        target: Target,
-        method: Method,
-        args: bytes,  # noqa: ARG002 - the Caller's signature
-        options: CallOptions,  # noqa: ARG002
-    ) -> Awaitable[bytes]:
-        raise self._error(target, method)
-
-    def stream(
-        self,
-        target: Target,
-        method: Method,
-        args: bytes,  # noqa: ARG002
-        options: CallOptions,  # noqa: ARG002
-    ) -> Source:
-        raise self._error(target, method)
 
     def _error(self, target: Target, method: Method) -> errors.ArgumentError:
         return errors.ArgumentError(

@@ -96,7 +96,7 @@ class Acceptance:
         except msgspec.MsgspecError as exc:
             text = f"{self._grain}: the message is malformed ({exc}); nothing was taken in."
             raise errors.ArgumentError(text) from exc
-        self._check(asked, trusted=trusted)
+        method = self._check(asked, trusted=trusted)
         if not await self._place.wait_valid():
             raise refusals.not_serving(self._grain, "it moves")
         if not self._services.lease.held(self._services.clock.boottime()):
@@ -105,7 +105,10 @@ class Acceptance:
             await self._know_version()
             staged = self._staged(call, asked, trusted=trusted)
             return await self._end(self._begin(staged, None, deadline))
-        return await self._once(call, asked, deadline, trusted=trusted)
+        # The same arguments may be written in more ways than one, as sets are by each process.
+        canonical = msgspec.structs.replace(asked, args=method.canonical(asked.args))
+        digest = replies.digest_call(wire.TELL, wire.encode(canonical))
+        return await self._once(call, asked, digest, deadline, trusted=trusted)
 
     def _check(self, asked: wire.Tell, *, trusted: bool) -> Method:
         """Refuse now what could only end as a dead letter."""
@@ -119,7 +122,7 @@ class Acceptance:
         return method
 
     async def _once(
-        self, call: Call, asked: wire.Tell, deadline: float, *, trusted: bool
+        self, call: Call, asked: wire.Tell, digest: bytes, deadline: float, *, trusted: bool
     ) -> Reply | Failure:
         """Take in a message with a key: a repeat finds that it was."""
         while (earlier := self._keys.get(call.key)) is not None:
@@ -128,7 +131,6 @@ class Acceptance:
         try:
             known = await self._remembered()
             key = replies.digest_key(_KEYS + call.key)
-            digest = replies.digest_call(wire.TELL, call.args)
             now = self._services.store_time()
             before = known.recall(key, digest, now)
             if before is not None:

@@ -21,6 +21,9 @@ class Ledger(Actor):
     async def book(self, what: str) -> None:
         self.entries.append(what)
 
+    async def book_all(self, what: set[int]) -> None:
+        self.entries += [str(each) for each in sorted(what)]
+
     async def book_slowly(self, what: str, seconds: float = 1.0) -> None:
         await asyncio.sleep(seconds)
         self.entries.append(what)

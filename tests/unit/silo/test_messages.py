@@ -349,6 +349,19 @@ async def test_client_tells_once_with_a_key(house: House) -> None:
 
 
 @simulated
+async def test_keyed_message_is_the_same_however_its_arguments_are_written(house: House) -> None:
+    """Sets are written in any order; an error would say that the key was used for something else."""
+    cluster = await house.open(KINDS)
+    day = options(cluster.actor(Ledger, "day"), idempotency_key="k")
+    one, same = {0, 8}, {8, 0}
+    assert list(one) != list(same)
+    await cluster.tell(day.book_all, one)
+    await cluster.tell(day.book_all, same)
+    await asyncio.sleep(3.0)
+    assert await cluster.actor(Ledger, "day").get() == ["0", "8"]
+
+
+@simulated
 async def test_client_tells_once_where_answers_are_lost(house: House) -> None:
     """Between silo and store, which the silo heals without the client."""
     cluster = await house.open(KINDS)
