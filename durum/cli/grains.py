@@ -15,12 +15,7 @@ _PAGE = 1000
 @click.command("grains")
 @click.argument("kind")
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin so.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
-)
-@click.option(
-    "--after", default="", metavar="TEXT", help="Where the listing before this one ended."
-)
+@reaching.paged
 @click.option("--count", is_flag=True, help="Only say how many there are.")
 @reaching.options
 def command(

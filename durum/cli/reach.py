@@ -96,6 +96,21 @@ class Reach:
             return await question(cluster.admin)
 
 
+def paged(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a listing that may be long: `limit` and `after`."""
+    add_after = click.option(
+        "--after", default="", metavar="TEXT", help="Where the listing before this one ended."
+    )
+    add_limit = click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=100,
+        show_default=True,
+        help="At most so many.",
+    )
+    return add_limit(add_after(command))
+
+
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options, and hand them to the command as one argument, `reach`."""
 

@@ -53,12 +53,7 @@ def command() -> None:
 @command.command("ls")
 @click.argument("kind")
 @click.option("--prefix", default="", metavar="TEXT", help="Only actors whose keys begin so.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
-)
-@click.option(
-    "--after", default="", metavar="TEXT", help="Where the listing before this one ended."
-)
+@reaching.paged
 @reaching.options
 def ls(*, reach: reaching.Reach, kind: str, prefix: str, limit: int, after: str) -> None:
     """List the reminders of all actors of one kind."""

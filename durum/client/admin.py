@@ -24,6 +24,7 @@ from durum.client.reminders import ReminderAdmin
 from durum.client.router import Router
 from durum.client.sights import Grain, Page, Silo
 from durum.client.transfer import OnExisting, Progress, Told
+from durum.clock import Clock
 from durum.grains import failure
 from durum.grains.actor import Actor
 from durum.grains.kind import GrainKind, kind_of
@@ -48,7 +49,10 @@ class Admin:
         messages: that wait, and dead letters; see MessageAdmin.
     """
 
-    def __init__(self, router: Router, links: Links, timeout_s: float, cluster: str) -> None:
+    def __init__(
+        self, router: Router, links: Links, clock: Clock, timeout_s: float, cluster: str
+    ) -> None:
+        self._clock = clock
         self._cluster = cluster
         self._router = router
         self._links = links
@@ -206,7 +210,12 @@ class Admin:
             CallError: a silo did not answer; no file is left.
         """
         return await transfer.export_to(
-            Path(path), self._ask_grain, cluster=self._cluster, prefix=prefix, told=told
+            Path(path),
+            self._ask_grain,
+            self._clock,
+            cluster=self._cluster,
+            prefix=prefix,
+            told=told,
         )
 
     async def import_from(
@@ -234,7 +243,7 @@ class Admin:
             CallError: a silo did not answer.
         """
         return await transfer.import_from(
-            Path(path), self._ask_grain, on_existing=on_existing, told=told
+            Path(path), self._ask_grain, self._clock, on_existing=on_existing, told=told
         )
 
     async def _ask_grain(self, grain: GrainId, request: str, asked: msgspec.Struct | None) -> bytes:

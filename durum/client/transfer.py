@@ -16,7 +16,7 @@ import msgspec
 
 from durum import errors
 from durum.client import archive
-from durum.clock import SystemClock
+from durum.clock import Clock
 from durum.errors import DidRun
 from durum.ids import GrainId
 from durum.wire import administration
@@ -61,26 +61,27 @@ _ANYWHERE: Final = GrainId("Durum/anywhere")
 
 
 async def export_to(
-    path: Path, ask: Asker, *, cluster: str, prefix: str, told: Told | None
+    path: Path, ask: Asker, clock: Clock, *, cluster: str, prefix: str, told: Told | None
 ) -> Progress:
     """See Admin.export_to."""
-    opening = archive.Opening(archive.FORMAT, cluster, SystemClock().wall(), prefix)
+    opening = archive.Opening(archive.FORMAT, cluster, clock.wall(), prefix)
     with archive.Writer(path, opening) as writer:
         answer = await ask(_ANYWHERE, administration.COUNT, administration.Count(prefix))
         total = msgspec.msgpack.decode(answer, type=int)
-        work = Export(ask, writer, told or _untold)
+        work = Export(ask, writer, clock, told or _untold)
         return await _alone(work.run(_scan(ask, prefix), total))
 
 
 async def import_from(
-    path: Path, ask: Asker, *, on_existing: OnExisting, told: Told | None
+    path: Path, ask: Asker, clock: Clock, *, on_existing: OnExisting, told: Told | None
 ) -> Progress:
     """See Admin.import_from."""
     if on_existing not in get_args(OnExisting):
         known = ", ".join(get_args(OnExisting))
         raise errors.ArgumentError(f"on_existing={on_existing!r}; write one of {known}.")
     contents = await asyncio.to_thread(archive.survey, path)
-    return await _alone(Import(ask, contents, on_existing, told or _untold).run(path))
+    work = Import(ask, contents, clock, on_existing, told or _untold)
+    return await _alone(work.run(path))
 
 
 async def _scan(ask: Asker, prefix: str) -> AsyncIterator[GrainId]:
@@ -116,11 +117,13 @@ class Export:
     Args:
         ask: asks silos.
         writer: the file.
+        clock: for pauses.
         told: called after each grain.
     """
 
-    def __init__(self, ask: Asker, writer: archive.Writer, told: Told) -> None:
+    def __init__(self, ask: Asker, writer: archive.Writer, clock: Clock, told: Told) -> None:
         self._ask = ask
+        self._clock = clock
         self._writer = writer
         self._told = told
         self.progress = Progress()
@@ -142,7 +145,7 @@ class Export:
         while not await self._attempt(grain, attempt):
             self._writer.add(archive.Withdrawn(grain, attempt))
             attempt += 1
-            await asyncio.sleep(_PAUSE_S)
+            await self._clock.sleep(_PAUSE_S)
         self.progress.grains += 1
         self._told(self.progress)
 
@@ -173,14 +176,21 @@ class Import:
     Args:
         ask: asks silos.
         contents: the file's.
+        clock: for pauses.
         on_existing: what becomes of grains that the service has, with other content.
         told: called after each grain.
     """
 
     def __init__(
-        self, ask: Asker, contents: archive.Contents, on_existing: OnExisting, told: Told
+        self,
+        ask: Asker,
+        contents: archive.Contents,
+        clock: Clock,
+        on_existing: OnExisting,
+        told: Told,
     ) -> None:
         self._ask = ask
+        self._clock = clock
         self._contents = contents
         self._on_existing = on_existing
         self._told = told
@@ -256,7 +266,7 @@ class Import:
                 # One behind it may not have been written, or it may: its version tells.
                 if exc.did_run is DidRun.YES or attempt == _WRITES - 1 or version is not None:
                     raise
-                await asyncio.sleep(_PAUSE_S * 2**attempt)
+                await self._clock.sleep(_PAUSE_S * 2**attempt)
             else:
                 return msgspec.msgpack.decode(answer, type=wire.Pasted)
         raise errors.DurumBug(f"{grain}: an import without an end")

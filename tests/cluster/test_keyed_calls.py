@@ -25,6 +25,7 @@ from tests.support.grains import Counter
 CALLS: Final = int(os.environ.get("DURUM_KEYED_CALLS", "1500"))
 CALLERS: Final = 16 if CALLS < 10_000 else 64
 ACTORS: Final = max(20, CALLS // 40)
+BETWEEN_KILLS: Final = CALLS // 10
 PAUSE_S: Final = 0.04
 RETRY_S: Final = 0.01
 PATIENCE_S: Final = (0.02, 0.1, 0.5, 2.0)
@@ -62,6 +63,12 @@ class Impatient:
             else:
                 await self._add(f"counter-{self._random.randrange(ACTORS)}", f"add {number}")
             await asyncio.sleep(PAUSE_S)
+
+    async def go_on(self, calls: int) -> None:
+        """Return when so many more have been begun."""
+        goal = self.made + calls
+        while self.made < goal:
+            await asyncio.sleep(0.01)
 
     async def _add(self, key: str, under: str) -> None:
         answer = await self._repeat(key, under)
@@ -134,9 +141,9 @@ async def test_keyed_calls_of_impatient_clients_take_effect_once_while_silos_are
         for number in range(CALLERS):
             callers.create_task(calls.call(), name=f"caller {number}")
         for silo in silos:
-            await asyncio.sleep(1.0)
+            await calls.go_on(BETWEEN_KILLS)
             await fleet.kill(silo)
-            await asyncio.sleep(1.0)
+            await calls.go_on(BETWEEN_KILLS)
             await fleet.start()
             await fleet.shared(3)
         while calls.made < CALLS:

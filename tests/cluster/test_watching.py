@@ -40,6 +40,14 @@ class Watched:
                 last = event
 
 
+async def heard_more(watched: dict[str, Watched], events: int) -> None:
+    """Return when each watcher was told so many more."""
+    goals = {key: len(each.told) + events for key, each in watched.items()}
+    async with asyncio.timeout(30):
+        while any(len(watched[key].told) < goal for key, goal in goals.items()):
+            await asyncio.sleep(0.02)
+
+
 async def speak(cluster: Cluster, key: str) -> None:
     herald = durum.options(cluster.actor(Herald, key), timeout=5)
     while True:
@@ -68,14 +76,11 @@ async def test_event_is_missing_only_where_a_gap_stands_whoever_is_killed(
             await speaking.actor(Listener, key).get()
             tasks.append(group.create_task(speak(speaking, key)))
         for silo in silos[:2]:
-            await asyncio.sleep(1.0)
+            await heard_more(watched, 10)
             await sqlite_fleet.kill(silo)
             await sqlite_fleet.start()
             await sqlite_fleet.shared(3)
-        counts = {key: len(each.told) for key, each in watched.items()}
-        async with asyncio.timeout(30):
-            while any(len(watched[key].told) < counts[key] + 20 for key in KEYS):
-                await asyncio.sleep(0.1)
+        await heard_more(watched, 20)
         for key in KEYS:
             heard, unsaid = await durum.options(speaking.actor(Listener, key), timeout=20).get()
             assert heard > 0
