@@ -230,13 +230,8 @@ class Cluster:
     @property
     def admin(self) -> Admin:
         """The cluster as its operators see it: silos, grains by kind, inspecting, deleting."""
-        return Admin(
-            self._router,
-            self._links,
-            self._clock,
-            self._call_timeout_s,
-            self._introduction.cluster,
-        )
+        name = self._introduction.cluster
+        return Admin(self._router, self._links, self._clock, self._call_timeout_s, name)
 
     @property
     def router(self) -> Router:
