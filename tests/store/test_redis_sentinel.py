@@ -23,6 +23,7 @@ from tests.support.writers import Writers
 
 SYNCED = ("--appendonly", "yes", "--appendfsync", "always")
 TIMEOUT_S = 1.0
+ATTEMPTS = 5
 Open = Callable[[str], Any]
 
 
@@ -49,16 +50,24 @@ async def open_it() -> AsyncIterator[Open]:
     opened: list[Store] = []
 
     async def open_one(url: str) -> Store:
-        opened.append(
-            await open_store(
-                url,
-                cluster="shop",
-                clock=SystemClock(),
-                entropy=SystemEntropy(),
-                store_timeout_s=TIMEOUT_S,
-            )
-        )
-        return opened[-1]
+        # Servers that have just started may be slower than the limit that the tests go on with. A silo
+        # would be started again, so this is.
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                store = await open_store(
+                    url,
+                    cluster="shop",
+                    clock=SystemClock(),
+                    entropy=SystemEntropy(),
+                    store_timeout_s=TIMEOUT_S,
+                )
+            except errors.StoreUnavailable:
+                if not left:
+                    raise
+            else:
+                opened.append(store)
+                return store
+        raise AssertionError("it was opened, or that failed")
 
     yield open_one
     for store in opened:
